@@ -1,0 +1,49 @@
+"""Block softmax (Sec. 3.2.4): a softmax inside each block of competing answers, none across blocks.
+
+Everything here works on *slots*: a slot is one possible answer u at one place v, and `block` says which slots
+compete. One call normalises all blocks of a graph at once, however unequal their sizes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def block_logsumexp(z: Tensor, block: Tensor, n_blocks: int) -> Tensor:
+    """log of the sum of exp(z) inside each block.
+
+    z: [..., E] scores, -inf for a masked slot; block: [E] ids in 0..n_blocks-1. Returns [..., n_blocks]; a block
+    whose every slot is masked gets -inf, with gradient zero.
+    """
+    wide = z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
+    index = block.expand(wide.shape)
+    shape = (*wide.shape[:-1], n_blocks)
+    top = wide.detach().new_full(shape, -torch.inf).scatter_reduce(-1, index, wide.detach(), "amax")
+    top = top.clamp(min=torch.finfo(wide.dtype).min)  # an all-masked block must not give -inf - -inf
+    total = wide.new_zeros(shape).scatter_add(-1, index, (wide - top.gather(-1, index)).exp())
+    empty = total == 0
+    out = total.masked_fill(empty, 1.0).log() + top  # log(1) keeps the unused branch's gradient finite
+    return out.masked_fill(empty, -torch.inf).to(z.dtype)
+
+
+def block_log_softmax(z: Tensor, block: Tensor, exclusive: Tensor | None = None) -> Tensor:
+    """log p_u = z_u - log sum over w in S_u of exp(z_w), S_u the block of u (the equation of Sec. 3.2.4).
+
+    z: [..., E] scores (-inf masks a slot); block: [E] block id of each slot; exclusive: [n_blocks] bool, False
+    where the members do not compete: each then is a two-way block of its own, log p_u = log sigmoid(z_u).
+    Returns [..., E] log-probabilities in z's dtype; bfloat16 and float16 are summed in float32.
+    Raises ValueError if block does not fit z.
+    """
+    if block.shape != z.shape[-1:]:
+        raise ValueError(f"block_log_softmax: block has shape {tuple(block.shape)}, z's last axis is {z.shape[-1]}")
+    if not z.shape[-1]:
+        return z
+    wide = z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
+    n_blocks = int(block.max()) + 1 if exclusive is None else len(exclusive)
+    lse = block_logsumexp(wide, block, n_blocks)
+    lse = lse.masked_fill(lse == -torch.inf, 0.0)  # an all-masked block stays at -inf, not nan
+    out = wide - lse.gather(-1, block.expand(wide.shape))
+    if exclusive is not None and not bool(exclusive.all()):
+        out = torch.where(exclusive[block], out, torch.nn.functional.logsigmoid(wide))
+    return out.to(z.dtype)

@@ -1,0 +1,136 @@
+"""What a dataset is here: a Split of inputs and labels; what a run needs: a Task; and images read from files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from labelaug_core.graph import LabelGraph
+
+
+class DataError(ValueError):
+    """Data is missing or unreadable; the message says what, where it was looked for and what to do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """inputs[i] (anything that takes an index array) has class y[i], an index into Task.labels, and name ids[i]."""
+
+    inputs: object
+    y: np.ndarray
+    ids: list[str]
+    truth: list[dict[str, str]] | None = None  # group -> node for every sample, where the attributes are known
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: np.ndarray) -> Split:
+        truth = [self.truth[i] for i in rows] if self.truth else None
+        return Split(Rows(self.inputs, rows), self.y[rows], [self.ids[i] for i in rows], truth)
+
+
+class Rows:
+    """A view of some rows of an array or of image files; nothing is copied before it is asked for."""
+
+    def __init__(self, inputs, rows: np.ndarray):
+        self.inputs, self.rows = (inputs.inputs, inputs.rows[rows]) if isinstance(inputs, Rows) else (inputs, rows)
+        self.key = getattr(inputs, "key", "array")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.inputs[self.rows[index]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cell's data. labels[:n_fine] are evaluated; the rest are labels that only the coarse part has."""
+
+    graph: LabelGraph
+    labels: list[str]
+    n_fine: int
+    train: Split
+    test: Split
+    coarse: Split | None = None
+    sizes: dict[str, str] = field(default_factory=dict)  # "n of N" where a release is only partly here
+    content_hash: str = ""
+
+    def fine_only(self) -> Task:
+        return replace(self, coarse=None, labels=self.labels[: self.n_fine])
+
+
+class ImageFiles:
+    """Images read when asked: an index array -> uint8 [n, S, S, 3] (shorter side to S, centre crop, RGB).
+
+    Files of any kind that Pillow opens will do (GIF, PNG, CMYK or grey behind `.jpg` too). Raises DataError naming
+    the file where one is truncated or no image.
+    """
+
+    def __init__(self, paths: list[Path], size: int):
+        self.paths, self.size, self.key = np.asarray(paths, dtype=object), size, f"rgb-{size}-centre"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index) -> np.ndarray:
+        return np.stack([self._read(p) for p in np.atleast_1d(self.paths[index])])
+
+    def _read(self, path: Path) -> np.ndarray:
+        try:
+            with Image.open(path) as image:
+                return fit(image.convert("RGB"), self.size)
+        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(f"{path.name}: cannot be read as an image ({error}); replace or delete {path}") from None
+
+
+def fit(image: Image.Image, size: int) -> np.ndarray:
+    """Shorter side to `size` (bicubic), centre crop: uint8 [size, size, 3]."""
+    scale = size / min(image.size)
+    w, h = (max(size, round(side * scale)) for side in image.size)
+    left, top = (w - size) // 2, (h - size) // 2
+    return np.asarray(image.resize((w, h), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size)))
+
+
+def data_folder(name: str, what: str, how: str) -> Path:
+    """$LABELAUG_DATA/name (default: the user cache directory). Raises DataError saying what to put there."""
+    base = os.environ.get("LABELAUG_DATA") or Path.home() / ".cache" / "labelaug" / "data"
+    folder = Path(base) / name
+    if not folder.is_dir():
+        raise DataError(f"{what} is missing: no folder {folder}; {how}, or point LABELAUG_DATA at the folder that holds {name}/")
+    return folder
+
+
+def content_hash(*items) -> str:
+    """sha256 over files' bytes, arrays and texts, short form: what a run's data were."""
+    h = hashlib.sha256()
+    for item in items:
+        if isinstance(item, Path):
+            h.update(item.name.encode() + item.read_bytes())
+        else:
+            h.update(item.tobytes() if isinstance(item, np.ndarray) else str(item).encode())
+    return h.hexdigest()[:16]
+
+
+def joint_labels(graph: LabelGraph, fine: str, coarse: str | None) -> tuple[list[str], int]:
+    """Label nodes of the fine dataset, then those that only the coarse one has; and how many are fine."""
+    nodes = graph.label_nodes(fine)
+    return nodes + [v for v in (graph.label_nodes(coarse) if coarse else []) if v not in nodes], len(nodes)
+
+
+def class_indices(graph: LabelGraph, dataset: str, labels: list[str], names: list[str]) -> np.ndarray:
+    """Class names -> indices into labels; GraphError names a class that the graph does not have."""
+    index = {v: i for i, v in enumerate(labels)}
+    known = {c: index[graph.node_of(dataset, c)] for c in dict.fromkeys(names)}
+    return np.array([known[c] for c in names], dtype=np.int64)
+
+
+def require_classes(labels: list[str], y: np.ndarray, what: str) -> None:
+    """Raises DataError naming a class without a sample."""
+    if empty := [v for i, v in enumerate(labels) if not (y == i).any()]:
+        raise DataError(f"{what}: {len(empty)} of {len(labels)} classes have no sample, the first is {empty[0]!r}")

