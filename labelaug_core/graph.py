@@ -7,6 +7,7 @@ of nodes compete, the root being an ancestor of all.
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -187,6 +188,18 @@ class LabelGraph:
         rank = {g: (-uncertainty(g), -order[g]) for g in {self.group[v] for v in augmented}}
         queue = sorted(augmented, key=lambda v: (rank[self.group[v]], len(below[v]), self.index[v]))
         return self.without(*queue[: round(fraction * len(augmented))])
+
+    def shuffled(self, seed: int) -> LabelGraph:
+        """Same shape, wrong knowledge: inside each group, the labels' rows (their parents) change hands at random.
+
+        The control for "is it the knowledge?": every count of the graph stays, its meaning goes.
+        """
+        rng, parents, labels = random.Random(seed), dict(self.parents), set(self.label_nodes())
+        for g in self.exclusive:
+            rows = [v for v in self.nodes if v in labels and self.group.get(v) == g and len(self.parents[v]) > 1]
+            for v, source in zip(rows, rng.sample(rows, len(rows)), strict=True):
+                parents[v] = self.parents[source]
+        return replace(self, parents=parents)
 
     def join_report(self, fine: str, coarse: str) -> dict[str, object]:
         """How two label sets meet on the graph: shared nodes, nodes of one set only, and who is coarser than whom."""

@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from labelaug_core.datasets.base import Split, Task
+from labelaug_core.encoders import progress
 
 
 class TrainingError(RuntimeError):
@@ -91,7 +91,11 @@ def accuracy(predicted: dict[str, np.ndarray], y: np.ndarray, decode: str) -> fl
 
 
 def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int, decode: str = "exact") -> tuple[Classifier, list[dict]]:
-    """Train and return the model of the best validation accuracy (ties: the lower validation loss), and its history.
+    """Train, and return the chosen model and the history, whose chosen row says `chosen: True`.
+
+    The choice is made on validation data by the one-standard-error rule: the latest evaluation whose accuracy is
+    within one standard error of the best. (A small validation set cannot tell such models apart, and the best of
+    many noisy values would be an early, lucky one.)
 
     settings: steps, batch (fine images a step), coarse_batch, lr, weight_decay, warmup (share of the steps),
     eval_every. AdamW under a cosine schedule. The coarse batch comes beside the fine one, so a fusion takes as many
@@ -111,9 +115,8 @@ def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int, 
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
     draws = batches(len(task.train), settings["batch"], rng)
     coarse_draws = batches(len(task.coarse), settings["coarse_batch"], rng) if task.coarse is not None else None
-    best, best_state, history = (-1.0, -math.inf), None, []
-    quiet = None if accelerator.is_main_process else True
-    for step in tqdm(range(1, steps + 1), desc="training", leave=False, disable=quiet):
+    best, chosen, state, history = -1.0, {}, None, []
+    for step in progress(range(1, steps + 1), "training"):
         wrapped.train()
         parts = []
         for split, draw in ((task.train, draws), (task.coarse, coarse_draws)):
@@ -133,7 +136,9 @@ def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int, 
             nll = -float(found["log_probs"][np.arange(len(val)), val.y].mean())
             row = {"step": step, "loss": loss.item(), "val_accuracy": accuracy(found, val.y, decode), "val_nll": nll}
             history.append(row)
-            if (row["val_accuracy"], -nll) > best:
-                best, best_state = (row["val_accuracy"], -nll), copy.deepcopy(model.state_dict())
-    model.load_state_dict(best_state)
+            best = max(best, row["val_accuracy"])
+            if row["val_accuracy"] >= best - math.sqrt(best * (1 - best) / len(val)):
+                chosen, state = row, copy.deepcopy(model.state_dict())
+    chosen["chosen"] = True
+    model.load_state_dict(state)
     return model, history

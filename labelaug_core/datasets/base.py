@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from labelaug_core.graph import LabelGraph
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 class DataError(ValueError):
@@ -19,7 +21,10 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """inputs[i] (anything that takes an index array) has class y[i], an index into Task.labels, and name ids[i]."""
+    """inputs[i] (anything that takes an index array) has class y[i], an index into Task.labels, and name ids[i].
+
+    Multi-label: y is bool [N, K], and sample i has every label k with y[i, k].
+    """
 
     inputs: object
     y: np.ndarray
@@ -68,8 +73,8 @@ class Task:
 class ImageFiles:
     """Images read when asked: an index array -> uint8 [n, S, S, 3] (shorter side to S, centre crop, RGB).
 
-    Files of any kind that Pillow opens will do (GIF, PNG, CMYK or grey behind `.jpg` too). Raises DataError naming
-    the file where one is truncated or no image.
+    Files of any kind that Pillow opens will do (GIF, PNG, CMYK or grey behind `.jpg` too); an image is turned the way
+    its EXIF note says. Raises DataError naming the file where one is truncated or no image.
     """
 
     def __init__(self, paths: list[Path], size: int):
@@ -84,9 +89,25 @@ class ImageFiles:
     def _read(self, path: Path) -> np.ndarray:
         try:
             with Image.open(path) as image:
-                return fit(image.convert("RGB"), self.size)
+                return fit(ImageOps.exif_transpose(image).convert("RGB"), self.size)
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"{path.name}: cannot be read as an image ({error}); replace or delete {path}") from None
+
+
+class Texts:
+    """Texts in memory: an index array -> list[str]. In an arXiv text the title is the first line."""
+
+    key = "text"
+
+    def __init__(self, texts: list[str]):
+        self.texts = np.empty(len(texts), dtype=object)
+        self.texts[:] = texts
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, index) -> list[str]:
+        return list(np.atleast_1d(self.texts[index]))
 
 
 def fit(image: Image.Image, size: int) -> np.ndarray:
@@ -104,6 +125,21 @@ def data_folder(name: str, what: str, how: str) -> Path:
     if not folder.is_dir():
         raise DataError(f"{what} is missing: no folder {folder}; {how}, or point LABELAUG_DATA at the folder that holds {name}/")
     return folder
+
+
+def class_folders(folder: Path, what: str) -> tuple[list[Path], list[str]]:
+    """Images in class subfolders, in the order of their names: files, and each one's class (its subfolder's name).
+
+    Other files (lists, licences, thumbnails) are left out. Raises DataError for no class folder or an empty one.
+    """
+    classes = sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
+    if not classes:
+        raise DataError(f"{what}: no class folder in {folder}; give every class a folder of its own with its images")
+    images = (lambda d: (f for f in d.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."))
+    found = {d: sorted(images(d)) for d in classes}
+    if empty := [d.name for d in classes if not found[d]]:
+        raise DataError(f"{what}: the class folder {empty[0]!r} in {folder} holds no image; fill it or remove it")
+    return [f for fs in found.values() for f in fs], [d.name for d, fs in found.items() for _ in fs]
 
 
 def content_hash(*items) -> str:

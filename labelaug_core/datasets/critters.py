@@ -83,13 +83,22 @@ def generate(n_per_breed: int, seed: int, size: int = 32) -> Critters:
     """
     if n_per_breed < 1 or seed < 0 or size < 16:
         raise ValueError(f"want n_per_breed >= 1, seed >= 0, size >= 16; got {n_per_breed}, {seed}, {size}")
-    breeds = list(_graph()[1]) * n_per_breed
-    images, truth = np.zeros((len(breeds), size, size, 3), np.uint8), []
-    for i, breed in enumerate(breeds):
+    scenes = list(_scenes(n_per_breed, seed))
+    images = np.stack([draw(breed, attributes, rng, size) for breed, attributes, rng in scenes])
+    return Critters(images, *truth(n_per_breed, seed))
+
+
+def _scenes(n_per_breed: int, seed: int):
+    """Of each image its breed, its attributes, and the generator that draws the rest."""
+    for i, breed in enumerate(list(_graph()[1]) * n_per_breed):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(i,))))
-        truth.append({group: nodes[int(rng.random() * len(nodes))] for group, nodes in _graph()[1][breed].items()})
-        images[i] = draw(breed, truth[i], rng, size)
-    return Critters(images, breeds, truth)
+        yield breed, {group: nodes[int(rng.random() * len(nodes))] for group, nodes in _graph()[1][breed].items()}, rng
+
+
+def truth(n_per_breed: int, seed: int) -> tuple[list[str], list[dict[str, str]]]:
+    """Breeds and attributes of generate(n_per_breed, seed), without drawing."""
+    scenes = [(breed, attributes) for breed, attributes, _ in _scenes(n_per_breed, seed)]
+    return [breed for breed, _ in scenes], [attributes for _, attributes in scenes]
 
 
 def noise(rng, at, cells: int):
@@ -114,7 +123,7 @@ def ramp(v, soft):
 def depth(x, y, *chain):
     """How deep the points x, y [S, S] lie inside the strokes that join a chain; negative outside."""
     deepest = -9.0
-    for (ax, ay, ar), (bx, by, br) in zip(chain, chain[1:] or chain):  # a lone point is a disc
+    for (ax, ay, ar), (bx, by, br) in zip(chain, chain[1:] or chain, strict=False):  # a lone point is a disc
         dx, dy = bx - ax, by - ay
         along = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy + 1e-6), 0.0, 1.0)
         px, py = x - ax - along * dx, y - ay - along * dy

@@ -1,0 +1,47 @@
+# make reproduce: the whole batch, tables and figures · make test: every test
+PROFILE ?= toy
+GROUP ?=
+JOBS ?= 2
+
+# An active conda environment made from environment.yml is used as it is; else .venv, made from the lock.
+ifeq ($(CONDA_DEFAULT_ENV),labelaug)
+BIN := $(CONDA_PREFIX)/bin
+ENV :=
+else
+BIN := .venv/bin
+ENV := .venv/.ready
+endif
+
+export JUPYTER_PREFER_ENV_PATH = 1
+export PYDEVD_DISABLE_FILE_VALIDATION = 1
+SNAKEMAKE = $(BIN)/snakemake --cores $(JOBS) --nolock --rerun-incomplete --rerun-triggers mtime --keep-going \
+            --quiet rules --config profile=$(PROFILE) group=$(GROUP)
+NOTEBOOKS = $(basename $(notdir $(wildcard notebooks/[0-9]*.py)))
+
+.PHONY: reproduce report tune test lab notebooks
+reproduce: $(ENV)
+	@export PATH="$(abspath $(BIN)):$$PATH"; $(SNAKEMAKE) -- cells; cells=$$?; $(SNAKEMAKE) -- report && exit $$cells
+
+report: $(ENV)  ## tables and figures out of the records, without training
+	@PATH="$(abspath $(BIN)):$$PATH" $(SNAKEMAKE) --forceall -- report
+
+tune: $(ENV)  ## the runs on which learning rates and weights were chosen (validation data)
+	@PATH="$(abspath $(BIN)):$$PATH" $(SNAKEMAKE) part=tuning -- cells
+
+test: $(ENV)
+	$(BIN)/ruff check .
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lab: $(ENV)
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(ENV)  ## .py -> executed .ipynb (toy profile); never edit an .ipynb
+	@cd notebooks && for name in $(NOTEBOOKS); do echo "$$name"; \
+	  ../$(BIN)/jupytext --quiet --to ipynb $$name.py && \
+	  TQDM_DISABLE=1 ../$(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace $$name.ipynb || exit 1; done
+
+.venv/.ready: requirements.txt pyproject.toml
+	python3.11 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,59 @@
+# The batch: one papermill run a cell, then the notebooks that make tables and figures out of the records.
+#   snakemake --cores 2 cells report --config profile=toy [group=critters]
+# A cell is run when a seed of it has no valid record; records, not file times, decide that. On a cluster:
+#   snakemake --executor slurm --jobs 20 cells --config profile=paper
+from pathlib import Path
+
+from labelaug_core import records
+
+PROFILE = config.get("profile", "toy")
+GROUP = config.get("group") or None
+SPEC = records.load_profile(PROFILE)
+PART = config.get("part", "cells")  # or tuning: seeds of its own, in a folder of its own
+SEEDS = list(range(SPEC["seeds"])) if PART == "cells" else [100, 101, 102]
+RESULTS = Path("results") / PROFILE / ("" if PART == "cells" else PART)
+CELLS = {records.cell_name(**c): c for c in records.cells(PROFILE, GROUP, PART)}
+TODO = [
+    name for name, c in CELLS.items()
+    if records.missing_seeds(RESULTS, records.cell_settings(PROFILE, **c), SEEDS)
+]
+for name in TODO:
+    (RESULTS / "cells" / f"{name}.done").unlink(missing_ok=True)
+REPORTS = SPEC["reports"]
+
+
+rule cells:
+    input: expand(str(RESULTS / "cells" / "{cell}.done"), cell=TODO)
+
+
+rule train_cell:
+    output: touch(str(RESULTS / "cells" / "{cell}.done"))
+    log: notebook=str(RESULTS / "cells" / "{cell}.ipynb")  # a log is kept when the run fails
+    params:
+        yaml=lambda w: {**CELLS[w.cell], "profile": PROFILE, "seeds": SEEDS, "results_folder": str(RESULTS.resolve())},
+    threads: 1
+    shell:
+        "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
+        " notebooks/20_train_cell.ipynb {log.notebook:q} -y {params.yaml:q}"
+
+
+rule report:
+    input: [f for outputs in REPORTS.values() for f in outputs]
+
+
+def made_from(wildcards):
+    """A report is made anew when a record is newer than it."""
+    return sorted(str(p) for p in (RESULTS / "runs").glob("*.json"))
+
+
+for notebook, outputs in REPORTS.items():
+    rule:
+        name: f"report_{notebook}"
+        input: made_from
+        output: [update(f) for f in outputs]
+        log: notebook=str(RESULTS / "cells" / f"{notebook}.ipynb")
+        params:
+            notebook=f"notebooks/{notebook}.ipynb", yaml={"profile": PROFILE},
+        shell:
+            "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
+            " {params.notebook:q} {log.notebook:q} -y {params.yaml:q}"

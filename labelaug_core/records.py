@@ -1,0 +1,194 @@
+"""Run records on disk: one JSON and one NPZ of predictions for every cell and seed (light imports: no torch).
+
+A record is written to a temporary name and renamed, so a killed run leaves nothing half-written; a seed that is
+recorded is not run again, unless its settings, its data or the code that decides its numbers have changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+SCHEMA = 1
+CORE = Path(__file__).parent
+ROOT = CORE.parent
+DECIDING = ["graph", "graph_file", "block_softmax", "prefix_tree", "decoder", "losses", "label_aug", "encoders",
+            "baselines", "methods", "training", "cell", "datasets/base"]
+LOADERS = {"critters": ["datasets/toy", "datasets/critters"], "pet": ["datasets/pet"]}
+
+
+class RecordError(ValueError):
+    """A record cannot be read; the message names the file and what to do."""
+
+
+def _short(value) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+@functools.cache
+def code_hash(group: str) -> str:
+    """Hash of the code that decides a group's numbers: comments, docstrings and layout do not count."""
+    trees = []
+    for name in DECIDING + LOADERS.get(group, []):
+        tree = ast.parse((CORE / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                body[0].value = ast.Constant("")  # the docstring
+        trees.append(ast.dump(tree))
+    return _short(trees)
+
+
+def load_profile(name: str) -> dict:
+    """notebooks/profiles/<name>.yaml. Raises RecordError for an unknown profile."""
+    path = ROOT / "notebooks" / "profiles" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        raise RecordError(f"there is no profile {name!r} (known: {known})")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def parse_option(option: str) -> dict:
+    """'minibatch=sum,r_tf=0.5' -> {'minibatch': 'sum', 'r_tf': 0.5}. Raises RecordError for anything else."""
+    pairs = [part.partition("=") for part in option.split(",")] if option else []
+    if bad := [p for p in pairs if not (p[0] and p[1] and p[2])]:
+        raise RecordError(f"option {''.join(bad[0])!r}: write key=value, several with commas")
+    return {key: yaml.safe_load(value) for key, _, value in pairs}
+
+
+def cell_settings(profile: str, group: str, dataset: str, method: str, option: str = "") -> dict:
+    """Everything that decides a cell's numbers, but its seed: the profile's settings, overridden by the option.
+
+    Raises RecordError naming an unknown group, dataset, method or option.
+    """
+    spec = load_profile(profile)
+    for what, value, known in (("group", group, spec["groups"]),
+                               ("dataset", dataset, spec["groups"].get(group, {}).get("datasets", {})),
+                               ("method", method, spec["groups"].get(group, {}).get("methods", {}))):
+        if value not in known:
+            raise RecordError(f"profile {profile}: there is no {what} {value!r} (known: {', '.join(known)})")
+    g = spec["groups"][group]
+    training = spec["training"] | g.get("training", {})
+    head = dict(spec.get("head", {}))
+    for key, value in ((g["methods"][method] or {}) | parse_option(option)).items():
+        (training if key in training else head)[key] = value
+    data = g["data"] | (g["datasets"][dataset] or {})
+    if data.pop("same_compute", False):  # as many images a step as the fusion has
+        training["batch"] += training["coarse_batch"]
+    graph = yaml.safe_load((CORE / "graphs" / f"{g.get('graph', group)}.yaml").read_text(encoding="utf-8"))
+    return {"group": group, "dataset": dataset, "method": method, "option": option, "encoder": g["encoder"],
+            "data": data, "training": training, "head": head,
+            "graph": _short({k: graph[k] for k in ("root", "groups", "labels")})}
+
+
+def cell_name(group: str, dataset: str, method: str, option: str = "") -> str:
+    return "__".join([group, dataset, method, *([option] if option else [])])
+
+
+def record_path(results: Path, name: str, seed: int) -> Path:
+    return Path(results) / "runs" / f"{name}__seed{seed}.json"
+
+
+def write_record(path: Path, record: dict, predictions: dict[str, np.ndarray]) -> None:
+    """Write the predictions (.npz), then the record (.json), each to a temporary name that is then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **predictions)
+    text = json.dumps(record | {"schema": SCHEMA}, indent=1, sort_keys=True)
+    for target, content in ((path.with_suffix(".npz"), buffer.getvalue()), (path, text.encode())):
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(content)
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> dict:
+    """Raises RecordError for a file that is damaged or of another version."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        schema = record["schema"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path.name}: damaged record ({type(error).__name__}); delete it and run its cell again") from None
+    if schema != SCHEMA:
+        raise RecordError(f"{path.name}: record version {schema}, this code reads {SCHEMA}; delete it and run its cell again")
+    return record
+
+
+def read_predictions(path: Path) -> dict[str, np.ndarray]:
+    """The arrays beside a record. Raises RecordError for a damaged file."""
+    try:
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile, zlib and numpy each raise their own kinds here
+        raise RecordError(f"{path.stem}.npz: damaged predictions ({type(error).__name__}); delete it and run its cell again") from None
+
+
+def stale(record: dict, settings: dict, content_hash: str | None = None) -> str:
+    """Why a record no longer stands for these settings, this code and this data; '' if it does."""
+    if record["settings"] != json.loads(json.dumps(settings)):
+        return "its settings have changed"
+    if record["code_hash"] != code_hash(settings["group"]):
+        return "the code that decides it has changed"
+    if content_hash is not None and record["data"]["content_hash"] != content_hash:
+        return "its data have changed"
+    return ""
+
+
+def missing_seeds(results: Path, settings: dict, seeds: list[int], content_hash: str | None = None) -> list[int]:
+    """The seeds of a cell that have no valid record."""
+    name = cell_name(*(settings[k] for k in ("group", "dataset", "method", "option")))
+    out = []
+    for seed in seeds:
+        path = record_path(results, name, seed)
+        try:
+            if stale(read_record(path), settings, content_hash) or not path.with_suffix(".npz").is_file():
+                out.append(seed)
+        except RecordError:
+            out.append(seed)
+    return out
+
+
+def cells(profile: str, group: str | None = None, part: str = "cells") -> list[dict]:
+    """All cells of a profile's batch (of one group): {group, dataset, method, option}, in the profile's order.
+
+    part: `cells`, those of the tables, or `tuning`, those on which settings were chosen (validation data only).
+    """
+    spec = load_profile(profile)
+    if group and group not in spec["groups"]:
+        raise RecordError(f"profile {profile}: there is no group {group!r} (known: {', '.join(spec['groups'])})")
+    return [
+        {"group": g, "dataset": d, "method": m, "option": o}
+        for g, table in spec["groups"].items() if not group or g == group
+        for d, m, o in expand(table.get(part, []))
+    ]
+
+
+def expand(rows: list[dict]):
+    """Rows {datasets: [...], methods: [...], options: [...]} -> (dataset, method, option) of each cell."""
+    for row in rows:
+        for dataset in row["datasets"]:
+            for method in row["methods"]:
+                for option in row.get("options", [""]):
+                    yield dataset, method, option
+
+
+def check_parameters(namespace: dict, known: list[str]) -> None:
+    """Call it first in a notebook, with globals(): papermill only warns of parameters that a notebook does not have.
+
+    Raises RecordError naming a name that is no parameter.
+    """
+    ours = {"In", "Out", "exit", "quit", "open", "get_ipython", "records"}
+    unknown = [n for n, v in namespace.items() if not n.startswith("_") and n not in ours and n not in known
+               and isinstance(v, (str, int, float, bool, list, dict, type(None)))]
+    if unknown:
+        raise RecordError(f"unknown parameter {unknown[0]!r}; this notebook has: {', '.join(known)}")

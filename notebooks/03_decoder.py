@@ -1,0 +1,464 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · The decoder: walking down the graph, one question at a time
+#
+# **What you will learn.** How a GRU turns a picture's features into a path (Eq. 1, Figure 3); Algorithm 2, greedy
+# decoding, with every number printed; why illegal answers must be masked; how all paths are scored at the price of
+# their shared beginnings; and why the greedy path is not always the most probable label.
+#
+# **What it needs.** Paths (notebook 01) and block softmax (notebook 02). That a recurrent network has a hidden state; no
+# more, the GRU is written out below. No data, no GPU: the features are random vectors and the weights are untrained, so
+# *what* is predicted means nothing here. *How* it is predicted is the subject.
+#
+# **How long it takes.** A few seconds to run, about half an hour to read.
+
+# %% tags=["parameters"]
+seed = 145  # int: of the weights and features
+d = 4  # int: size of the encoder's features
+hidden = 5  # int: H, size of the decoder's state
+profile = "toy"  # str: Figure 3 is written to figures/<profile>/
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+import yaml
+
+from labelaug_core import drawing
+from labelaug_core.decoder import PathDecoder
+from labelaug_core.graph_file import graph_from_dict, load_graph
+from labelaug_core.prefix_tree import PrefixTree
+
+torch.set_default_dtype(torch.float64)  # double precision: the numbers below come out alike on every machine
+_ = torch.manual_seed(seed)
+
+# %%
+text = """
+name: cats
+root: animal
+groups:
+  species: {below: animal, nodes: [cat, dog]}
+  hair: {below: cat, nodes: [Shorthair, Longhair]}
+  color: {below: cat, nodes: [Solid-Color, Tabby-Color, Point-Color]}
+  breed:
+    columns: [hair, color]
+    nodes:
+      British Shorthair: [Shorthair, [Solid-Color, Tabby-Color, Point-Color]]
+      Egyptian Mau: [Shorthair, Tabby-Color]
+      Birman: [Longhair, Point-Color]
+labels:
+  breeds: {groups: [breed]}
+  species: {nodes: [cat, dog]}
+"""
+graph = graph_from_dict(yaml.safe_load(text), "cats.yaml")
+fine, everything = graph.label_nodes("breeds"), graph.label_nodes()  # 3 labels; 5 labels
+
+# %% [markdown]
+# ## 1 The parts
+#
+# The paper's model (Sec. 3.2.7) is an **encoder** $g_{enc}$, any network that turns a picture or a text into a feature
+# vector $f \in \mathbb{R}^d$, and a **decoder** $g_{dec}$, a GRU that walks down the graph. The decoder has four parts:
+#
+# | part | shape | what it does |
+# |---|---|---|
+# | `start` | $d \to H$ | the encoder's features become the first state $f_0$ |
+# | `embedding` | $N \times H$ | row $v$ is $e_v$, the vector of node $v$ |
+# | `cell` | $H, H \to H$ | the GRU, $g$ of Eq. 1 |
+# | `score` | $H \to N + 1$ | a score $z_u$ for each node, and for $\langle eop \rangle$ |
+#
+# We draw the weights larger than one would for training, so that the printed probabilities are not all near one half.
+
+# %% tags=["nbval-check-output"]
+decoder = PathDecoder(graph, d, hidden)
+for weight in decoder.parameters():
+    torch.nn.init.normal_(weight, std=1.2)
+decoder.requires_grad_(False)
+x = torch.randn(d)  # the features of one picture   [d]
+print("N =", len(graph.nodes), " H =", hidden, " features:", [f"{value:.4f}" for value in x])
+
+# %% [markdown]
+# ## 2 Equation 1: one step of the GRU
+#
+# $$f_t = g(e_t, f_{t-1}) \tag{1}$$
+#
+# $f_{t-1}$ is what the decoder knows so far, $e_t$ the vector of the node it has just stepped on. For a GRU (Cho et al.,
+# 2014) $g$ is, with $\sigma$ the sigmoid and $\odot$ the product entry by entry,
+#
+# $$\begin{aligned}
+# r &= \sigma(W_r e_t + U_r f_{t-1} + b_r) && \text{reset: how much of the past enters the proposal} \\
+# k &= \sigma(W_k e_t + U_k f_{t-1} + b_k) && \text{keep: how much of the past stays (PyTorch calls it z)} \\
+# n &= \tanh(W_n e_t + b_n + r \odot (U_n f_{t-1} + c_n)) && \text{the proposal} \\
+# f_t &= (1 - k) \odot n + k \odot f_{t-1} .
+# \end{aligned}$$
+#
+# PyTorch stacks the three $W$ into `weight_ih` $[3H, H]$ and the three $U$ into `weight_hh` $[3H, H]$.
+
+# %%
+def g(e, f, cell):
+    """Eq. 1 as a GRU: e [H], f [H] -> [H]."""
+    r_e, k_e, n_e = (cell.weight_ih @ e + cell.bias_ih).chunk(3)  # each [H]
+    r_f, k_f, n_f = (cell.weight_hh @ f + cell.bias_hh).chunk(3)
+    r, k = torch.sigmoid(r_e + r_f), torch.sigmoid(k_e + k_f)
+    n = torch.tanh(n_e + r * n_f)
+    return (1 - k) * n + k * f
+
+# %% [markdown]
+# Small enough to check by hand: a GRU with $H = 1$ whose weights are all zero. Then $r = k = \sigma(0) = \frac12$ and
+# $n = \tanh(0) = 0$, so a step *halves* the state, whatever is fed in.
+
+# %% tags=["nbval-check-output"]
+zero = torch.nn.GRUCell(1, 1)
+for weight in zero.parameters():
+    torch.nn.init.zeros_(weight)
+f = torch.ones(1)
+for t in range(3):
+    f = g(torch.randn(1), f, zero)
+    print(f"step {t + 1}: f = {f.item():.4f}")
+
+# %% [markdown]
+# Property: for random inputs and the decoder's own weights it is `nn.GRUCell`, to the last digits.
+
+# %%
+e, f = torch.randn(100, hidden), torch.randn(100, hidden)
+mine = torch.stack([g(e_i, f_i, decoder.cell) for e_i, f_i in zip(e, f, strict=True)])
+assert torch.allclose(mine, decoder.cell(e, f), atol=1e-12)
+
+# %% [markdown]
+# The first state comes from the picture, the first token is $\langle START \rangle$:
+#
+# $$f_0 = \tanh(W_0 f + b_0), \qquad e_1 = e_{\langle START \rangle}, \qquad f_1 = g(e_1, f_0).$$
+#
+# > **Deviation from the paper.** It says "Initial $f_0$ by $f$" and leaves the sizes and $\langle START \rangle$ open. We
+# > use a linear layer and a tanh, which keeps $f_0$ in the GRU's own range (-1, 1), and take the **root's vector** as
+# > $\langle START \rangle$: every path starts there. Algorithms 1 (part 2) and 2 call $g_{dec}(G, f, t)$ *without* the
+# > state $f_{i-1}$; taken literally the decoder would forget where it came from. We carry it, as Eq. 1 does.
+
+# %% tags=["nbval-check-output"]
+f0 = torch.tanh(decoder.start(x))  # [H]
+f1 = g(decoder.embedding.weight[graph.index["animal"]], f0, decoder.cell)  # [H]
+print("f_0 =", [f"{value:7.4f}" for value in f0])
+print("f_1 =", [f"{value:7.4f}" for value in f1])
+
+# %% [markdown]
+# ## 3 From the state to probabilities: legal answers, block by block
+#
+# At node $v$ the layer `score` gives a $z_u$ for **all** $N + 1$ nodes; but only a few are possible next steps. An answer
+# $u$ is **legal** if it is a child of $v$ and is, or leads to, a label that may be predicted; $\langle eop \rangle$ is legal
+# if $v$ is such a label itself.
+
+# %%
+def legal_blocks(v, allowed):
+    """{question: its legal answers} at node v, if the labels `allowed` may be predicted."""
+    useful = set(allowed).union(*(graph.ancestors(label) for label in allowed))
+    blocks = {name: [u for u in answers if u in useful] for name, answers in graph.blocks(v).items()}
+    blocks = {name: answers for name, answers in blocks.items() if answers}
+    return blocks | ({"<eop>": ["<eop>"]} if v in allowed else {})
+
+# %% tags=["nbval-check-output"]
+for allowed, name in ((everything, "all labels"), (fine, "breeds only")):
+    for v in ("animal", "cat", "Longhair"):
+        print(f"{name:<12} at {v:<9}", legal_blocks(v, allowed))
+
+# %% [markdown]
+# The **legality mask** depends on which labels are asked for. With breeds only, *dog* and the $\langle eop \rangle$ after
+# *cat* are gone: a fine-grained test can never end at *cat*.
+#
+# > **Deviation from the paper.** The paper passes the graph $G$ to the decoder and does not say what for. We mask
+# > illegal answers with $-\infty$ before the softmax, in training and in evaluation, and at evaluation only the
+# > evaluated dataset's labels are legal ends.
+#
+# Then block softmax over the legal answers (notebook 02):
+
+# %%
+def answer_probabilities(v, f, allowed):
+    """Block softmax at node v in state f [H]: {question: {answer: p}}."""
+    row = graph.index | {"<eop>": len(graph.nodes)}
+    z = decoder.score.weight @ f + decoder.score.bias  # [N + 1]
+    blocks = legal_blocks(v, allowed)
+    p = {name: z[[row[u] for u in answers]].softmax(0).tolist() for name, answers in blocks.items()}
+    return {name: dict(zip(blocks[name], p[name], strict=True)) for name in blocks}
+
+# %% tags=["nbval-check-output"]
+for question, answers in answer_probabilities("animal", f1, everything).items():
+    print(question, {u: f"{p:.4f}" for u, p in answers.items()})
+
+# %% [markdown]
+# ## 4 Algorithm 2, step by step
+#
+# Greedy decoding, in words: start at the root; at each step feed the node just reached, look at the probabilities, take
+# the largest, append it; stop at $\langle eop \rangle$.
+#
+# > **Deviation from the paper.** Algorithm 2 writes the chosen node into $t_i$, the very variable that it has just read, and
+# > never sets $t_{i+1}$: as printed, step $i+1$ would be fed nothing. We feed the node chosen. And a question that has one legal answer ($p = 1$ by
+# > construction) is asked only where no other is left: notebook 02 shows that it would win every time otherwise.
+
+# %%
+def greedy(x, allowed, steps=None):
+    """Algorithm 2: features x [d] -> the path. steps: a list that collects what happened."""
+    v, f, path = graph.root, torch.tanh(decoder.start(x)), [graph.root]
+    while True:
+        f = g(decoder.embedding.weight[graph.index[v]], f, decoder.cell)
+        blocks = answer_probabilities(v, f, allowed)
+        if list(blocks) == ["<eop>"]:
+            return tuple(path)  # a label with nothing below it
+        real = {name: p for name, p in blocks.items() if len(p) > 1} or blocks
+        p_u, u = max(((p, u) for answers in real.values() for u, p in answers.items()), key=lambda pair: pair[0])
+        if steps is not None:
+            steps.append((v, u, blocks))
+        if u == "<eop>":
+            return tuple(path)
+        path, v = [*path, u], u
+
+# %% tags=["nbval-check-output"]
+steps = []
+path = greedy(x, everything, steps)
+for t, (v, u, blocks) in enumerate(steps, start=1):
+    print(f"t = {t}: fed {v}")
+    for question, answers in blocks.items():
+        print(f"   {question:<9}", "  ".join(f"{'*' if w == u else ''}{w} {p:.4f}" for w, p in answers.items()))
+print("path:", " ∘ ".join(path))
+
+# %% [markdown]
+# Read it from top to bottom; the star is the answer taken, the largest number among the questions with a choice. The
+# one-member block $\langle eop \rangle$ has 1.0000 at *cat* and is passed over. Note that the *question* is chosen by
+# confidence: the decoder asks what it can answer best.
+#
+# Property: the core's batched version takes the same path, for 200 pictures and for both masks.
+
+# %%
+X = torch.randn(200, d)  # [B, d]
+for allowed in (everything, fine):
+    tree = PrefixTree(graph, allowed)
+    taken = tree.greedy(decoder.slot_log_probs(X, tree))  # [B] indices of paths
+    assert [tree.paths[i] for i in taken] == [greedy(x_b, allowed) for x_b in X]
+
+# %% [markdown]
+# What the mask is worth: the same 200 pictures, asked for any label and asked for breeds.
+
+# %% tags=["nbval-check-output"]
+for allowed, name in ((everything, "all labels"), (fine, "breeds only")):
+    ends = [greedy(x_b, allowed)[-1] for x_b in X]
+    print(f"{name:<12}", {v: ends.count(v) for v in everything})
+
+# %% [markdown]
+# ## 5 Figure 3: the architecture, with this picture's numbers
+
+# %%
+fig = drawing.figure_3(steps)
+saved = drawing.save(fig, profile, "figure3.png")
+plt.show()
+
+# %% [markdown]
+# **Figure 3, and how to read it.** From left to right: the encoder sees the picture once; its features start the GRU's
+# state, which is handed on along the grey line. From bottom to top at each step: the node just reached goes in as $e_t$,
+# the state $f_t$ comes out, and one block softmax per question turns it into probabilities. The red answer is fed
+# to the next step. The picture enters through $f_0$ only; everything later rides on the state.
+
+# %% [markdown]
+# ## 6 All paths at once: the prefix tree
+#
+# For training and for exact probabilities we need *every* path's score, not only the greedy one's. Path by path, the
+# GRU would run through *animal* and *cat* again for each. But paths that begin alike have the same state there: Eq. 1
+# depends on the prefix only. So the core keeps a **prefix tree**: one **state** for each prefix at which there is
+# something to answer, one **slot** for each possible answer, one **block** for each question.
+
+# %% tags=["nbval-check-output"]
+tree = PrefixTree(graph, fine)
+print("slot state block  answers at                   answer")
+for e, prefix in enumerate(tree.prefixes):
+    end = f"  ends path {int(tree.slot_path[e])}" if tree.slot_label[e] >= 0 else ""
+    print(f"{e:>4}{int(tree.slot_state[e]):>6}{int(tree.slot_block[e]):>6}  {' ∘ '.join(prefix[:-1]):<28} {prefix[-1]}{end}")
+
+# %% [markdown]
+# Check by hand: 7 states (*animal*, *cat* and the five attributes), 14 slots, of which 8 end a path. The level of a slot
+# is its depth; the decoder computes all states of one level together, for the whole batch.
+#
+# A path's log-probability is the sum over its slots. Here are both ways, and the number of GRU steps each takes:
+
+# %% tags=["nbval-check-output"]
+def path_log_prob(x, path, allowed):
+    """log p of the answers on a path, token by token (Eq. 2 without the minus), and the number of GRU steps."""
+    f, total = torch.tanh(decoder.start(x)), 0.0
+    for v, u in zip(path, path[1:], strict=False):
+        f = g(decoder.embedding.weight[graph.index[v]], f, decoder.cell)
+        total += torch.tensor(answer_probabilities(v, f, allowed)[graph.group[u]][u]).log()
+    return total, len(path) - 1
+
+
+slow = [path_log_prob(x, path, fine) for path in tree.paths]
+fast = tree.answer_log_probs(decoder.slot_log_probs(x[None], tree))[0]  # [P]
+assert torch.allclose(torch.stack([log_p for log_p, _ in slow]), fast, atol=1e-10)
+print("GRU steps path by path:", sum(n for _, n in slow), "  in the tree:", len(tree.state_node))
+
+# %% [markdown]
+# Three times cheaper on eleven nodes. On the graphs of the experiments:
+
+# %% tags=["nbval-check-output"]
+for name, dataset in (("critters", None), ("pet", "oxford-iiit-pet")):
+    big = load_graph(name)
+    t = PrefixTree(big, big.label_nodes(*([dataset] if dataset else [])))
+    print(f"{name:<9} {len(t.paths):>4} paths: {sum(len(p) - 1 for p in t.paths):>5} steps path by path, {len(t.state_node)} in the tree")
+
+# %% [markdown]
+# ## 7 From paths to labels: exact probabilities
+#
+# A label is predicted by *any* path that ends in it, so its probability is a sum,
+#
+# $$p(y \mid x) = \sum_{P \text{ ends in } y} p(P \mid x), \qquad p(P \mid x) = \prod_t \frac{1}{n_{v_t}} \, p(v_{t+1} \mid v_t, f_t),$$
+#
+# with $n_v$ the number of questions at $v$. The tree has all paths, so the sum is exact: no sampling, no beam.
+
+# %% tags=["nbval-check-output"]
+slot_logp = decoder.slot_log_probs(x[None], tree)  # [1, E]
+p_path = tree.path_log_probs(slot_logp)[0].exp()  # [P]
+p_label = torch.stack([p_path[tree.path_label == k].sum() for k in range(len(fine))])  # [K]
+assert torch.allclose(p_label, tree.label_log_probs(slot_logp)[0].exp(), atol=1e-6)
+assert torch.allclose(p_label.sum(), torch.tensor(1.0), atol=1e-6)
+print({label: f"{p:.4f}" for label, p in zip(fine, p_label, strict=True)})
+
+# %% [markdown]
+# ## 8 Greedy and exact can disagree
+#
+# Algorithm 2 follows *one* path. A label with several ground-truth paths may be the most probable although none of its
+# steps is the largest on the way. An example for pencil and paper: we set the probabilities of the answers at *cat* and
+# below ourselves.
+#
+# | at *cat* | | then: British Shorthair | Egyptian Mau | Birman |
+# |---|---|---|---|---|
+# | Shorthair | 0.4 | 0.9 | 0.1 | |
+# | **Longhair** | **0.6** | | | 1 |
+# | Solid-Color | 0.5 | 1 | | |
+# | Tabby-Color | 0.3 | 0.9 | 0.1 | |
+# | Point-Color | 0.2 | 0.5 | | 0.5 |
+#
+# The largest number at *cat* is 0.6: greedy goes to *Longhair* and must end at the **Birman**. But
+#
+# $$p(\text{British Shorthair}) = \tfrac12 (0.4 \cdot 0.9) + \tfrac12 (0.5 \cdot 1 + 0.3 \cdot 0.9 + 0.2 \cdot 0.5) = 0.18 + 0.435 = 0.615 .$$
+
+# %%
+BS, Mau = "British Shorthair", "Egyptian Mau"
+step = {"cat": 1, "Shorthair": 0.4, "Longhair": 0.6, "Solid-Color": 0.5, "Tabby-Color": 0.3, "Point-Color": 0.2}
+step |= {("Shorthair", BS): 0.9, ("Shorthair", Mau): 0.1, ("Longhair", "Birman"): 1, ("Solid-Color", BS): 1}
+step |= {("Tabby-Color", BS): 0.9, ("Tabby-Color", Mau): 0.1, ("Point-Color", BS): 0.5, ("Point-Color", "Birman"): 0.5}
+by_hand = torch.tensor([[step.get(p[-2:], step.get(p[-1])) for p in tree.prefixes]], dtype=torch.float64).log()  # [1, E]
+
+# %% tags=["nbval-check-output"]
+chosen = tree.paths[int(tree.greedy(by_hand)[0])]
+exact = tree.label_log_probs(by_hand)[0].exp()
+print("greedy path:", " ∘ ".join(chosen))
+print("exact:      ", {label: f"{p:.4f}" for label, p in zip(fine, exact, strict=True)})
+assert abs(exact[0] - 0.615) < 1e-6 and chosen[-1] == "Birman"
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 2.8), layout="constrained", gridspec_kw={"width_ratios": [2, 1]})
+p_hand, hue = tree.path_log_probs(by_hand)[0].exp(), ("#6f8fb5", "#c9a227", "#c8242f")
+names = [" ∘ ".join(p[2:]) for p in tree.paths]
+left.barh(names, p_hand, color=[hue[k] for k in tree.path_label])
+left.invert_yaxis()
+left.set(title="p(path)", xlim=(0, 0.35))
+left.get_yticklabels()[tree.paths.index(chosen)].set_weight("bold")
+right.bar(["British\nShorthair", "Egyptian\nMau", "Birman"], exact, color=hue)
+right.set(title="p(label): the sum of its paths", ylim=(0, 0.7))
+plt.show()
+
+# %% [markdown]
+# **How to read it.** Left: the greedy path (bold) is the single most probable path. Right: but the four blue paths
+# together outweigh it by far. Greedy finds a good *path*; the sum finds the best *label*. Accuracy is counted on labels, so
+# this companion reports both, and the difference is an arm of the experiments.
+#
+# How often does it matter? For 2000 random pictures and our untrained decoder:
+
+# %% tags=["nbval-check-output"]
+many = decoder.slot_log_probs(torch.randn(2000, d), tree)
+by_greedy = tree.path_label[tree.greedy(many)]
+by_sum = tree.label_log_probs(many).argmax(1)
+print(f"different labels: {int((by_greedy != by_sum).sum())} of 2000")
+
+# %% [markdown]
+# ## 9 An explanation of one prediction
+#
+# The paper's selling point (Sec. 4.3): the path *is* a decision process. One line a step: the question, the answer, its
+# probability, and the runner-up in the same block.
+
+# %% tags=["nbval-check-output"]
+for v, u, blocks in steps:
+    question, answers = next((q, a) for q, a in blocks.items() if u in a)
+    rest = sorted(((p, w) for w, p in answers.items() if w != u), reverse=True)
+    runner_up = f"{rest[0][1]} {rest[0][0]:.4f}" if rest else "none"
+    print(f"at {v:<12} {question:<9} {u:<18} {answers[u]:.4f}   runner-up: {runner_up}")
+
+# %%
+fig = drawing.draw_graph(graph, path=path)
+plt.show()
+
+# %% [markdown]
+# **How to read it.** The red path on the graph is the same explanation as the lines above. Be careful with it: it shows what the
+# decoder *did*, not what the encoder looked at, and greedy's path may even end in another label than the exact sum's.
+
+# %% [markdown]
+# ## What to take away
+#
+# 1. The decoder is a GRU whose tokens are nodes; the picture sets its first state.
+# 2. Legality masks make every decoded path a real path to a label that may be asked for.
+# 3. States belong to prefixes: score the tree once, and every path and label probability is a sum of shared terms.
+# 4. Greedy maximises step by step; the label with the largest *summed* probability may be another.
+#
+# ## Exercises
+#
+# **1.** Change one number of the table in section 8 so that greedy and exact agree. Which change is the smallest? Check it.
+
+# %% tags=["solution", "nbval-check-output"]
+changed = by_hand.exp()
+changed[0, [p[-1] for p in tree.prefixes].index("Shorthair")] = 0.51
+changed[0, [p[-1] for p in tree.prefixes].index("Longhair")] = 0.49
+for name, p in (("before", by_hand.exp()), ("after", changed)):
+    print(f"{name:<7}", " ∘ ".join(tree.paths[int(tree.greedy(p.log())[0])]))
+
+# %% [markdown]
+# Greedy takes the largest number at *cat*: *Solid-Color* has 0.5, so it is enough to move the hair to 0.51 and 0.49 (the
+# block must sum to 1). Then *Shorthair* wins and leads to the British Shorthair with 0.9.
+#
+# **2.** In the tree with breeds only, the block "species" at the root has one answer. What does it contribute to each path's
+# probability, and would the answer be the same with all five labels?
+#
+# <details><summary>Solution</summary>
+#
+# With breeds only, $p(cat) = 1$ and the log-probability is 0: the step is free, and one could start at *cat*. With all five
+# labels *dog* is legal, $p(cat) < 1$, and every path through *cat* is that much less probable. The ranking of the *breeds*
+# is the same; their probabilities are not.
+# </details>
+#
+# **3.** A chain graph: $L$ questions below each other, two answers each, all combinations allowed, so $2^L$ paths. How many
+# GRU steps path by path, how many in the tree? What does greedy decoding need?
+#
+# <details><summary>Solution</summary>
+#
+# Path by path $L \cdot 2^L$; in the tree one step for each prefix shorter than $L$, $2^L - 1$; greedy: $L$. Sharing saves a
+# factor $L$, but the tree itself is exponential in such a graph: that is when one needs greedy or beam search. Our
+# graphs have depth 3, which is why exact sums are cheap.
+# </details>
+#
+# **4.** The most probable *path* is a third way to predict. Is it always the greedy path? Try it on the 2000 pictures.
+
+# %% tags=["solution", "nbval-check-output"]
+best_path = tree.path_log_probs(many).argmax(1)
+taken = tree.greedy(many)
+print("greedy is the most probable path for", int((best_path == taken).sum()), "of 2000 pictures")
+log_p = tree.path_log_probs(many)
+assert (log_p.max(1).values >= log_p.gather(1, taken[:, None])[:, 0]).all()
+
+# %% [markdown]
+# Not always: a confident first answer may lead to a node where the next one is uncertain. This is the usual gap between
+# greedy search and the mode of a sequence model.

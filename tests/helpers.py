@@ -1,0 +1,123 @@
+"""What the core's tests share: a graph of ten nodes, random graphs, and path probabilities the slow way."""
+
+from __future__ import annotations
+
+import copy
+
+import networkx as nx
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from labelaug_core.decoder import PathDecoder
+from labelaug_core.graph import EOP, LabelGraph
+from labelaug_core.graph_file import graph_from_dict
+
+SHIPPED = ("critters", "flower", "flower17", "pet")
+
+# The paper's Figure 2 in small: Brit is Shorthair for certain and comes in two colours, Coon has no choice,
+# Pug is alone in its group.
+TEN = {
+    "name": "ten",
+    "root": "animal",
+    "groups": {
+        "species": {"below": "animal", "nodes": ["cat", "dog"]},
+        "hair": {"below": "cat", "nodes": ["Short", "Long"]},
+        "color": {"below": "cat", "nodes": ["Solid", "Tabby"]},
+        "cat breed": {
+            "columns": ["hair", "color"],
+            "nodes": {"Brit": ["Short", ["Solid", "Tabby"]], "Coon": ["Long", "Tabby"]},
+        },
+        "dog breed": {"below": "dog", "nodes": ["Pug"]},
+    },
+    "labels": {"fine": {"groups": ["cat breed", "dog breed"]}, "coarse": {"nodes": ["cat", "dog"]}},
+}
+
+
+def ten() -> dict:
+    """A copy of TEN, to be spoilt."""
+    return copy.deepcopy(TEN)
+
+
+def build(data: dict = TEN, file: str = "ten.yaml") -> LabelGraph:
+    return graph_from_dict(copy.deepcopy(data), file)
+
+
+@st.composite
+def random_graphs(draw, inner_labels: bool = True, exclusive: bool = True, one_group: bool = False) -> LabelGraph:
+    """A valid random DAG of 2 to 9 nodes: several parents, several groups below a node, rows in any order.
+
+    Every leaf is a label of `fine`; with inner_labels some inner nodes are labels too, of `fine` or of `coarse`.
+    exclusive=False draws groups whose members do not compete; one_group puts all nodes into one group.
+    """
+    n = draw(st.integers(1, 8))
+    parents: dict[str, list[str]] = {}
+    for i in range(n):
+        above = ["root", *parents]
+        parents[f"n{i}"] = draw(st.lists(st.sampled_from(above), min_size=1, max_size=2, unique=True))
+    group = {v: "g0" if one_group else draw(st.sampled_from(["g0", "g1", "g2"])) for v in parents}
+    order = draw(st.permutations(list(parents)))
+    groups: dict[str, dict] = {}
+    for v in order:
+        groups.setdefault(group[v], {"nodes": {}})["nodes"][v] = parents[v]
+    if not exclusive:
+        for spec in groups.values():
+            spec["exclusive"] = draw(st.booleans())
+    inner = {p for ps in parents.values() for p in ps} - {"root"}
+    fine, coarse = [v for v in order if v not in inner], []
+    for v in sorted(inner) if inner_labels else ():
+        {"fine": fine, "coarse": coarse, "none": []}[draw(st.sampled_from(["fine", "coarse", "none"]))].append(v)
+    labels = {"fine": {"nodes": fine}} | ({"coarse": {"nodes": coarse}} if coarse else {})
+    return graph_from_dict({"root": "root", "groups": groups, "labels": labels}, "random.yaml")
+
+
+def make_decoder(graph: LabelGraph, seed: int = 0, d: int = 5, hidden: int = 6) -> PathDecoder:
+    """A small decoder in float64, scaled up so that its probabilities are far from uniform."""
+    torch.manual_seed(seed)
+    decoder = PathDecoder(graph, d, hidden).double()
+    with torch.no_grad():
+        decoder.score.weight *= 5
+        decoder.cell.weight_ih *= 3
+    return decoder
+
+
+def make_features(batch: int, seed: int = 0, d: int = 5) -> Tensor:
+    return torch.randn(batch, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def simple_paths(graph: LabelGraph, label: str) -> list[tuple[str, ...]]:
+    """All paths from the root to the label, by networkx and from the edges alone."""
+    edges = nx.DiGraph([(p, v) for v, ps in graph.parents.items() for p in ps])
+    return [tuple(path) for path in nx.all_simple_paths(edges, graph.root, label)]
+
+
+def legal_nodes(graph: LabelGraph, labels: list[str]) -> set[str]:
+    """The nodes that are one of the labels or lead to one."""
+    legal = set(labels)
+    while more := {p for v in legal for p in graph.parents[v]} - legal:
+        legal |= more
+    return legal
+
+
+def slow_steps(
+    decoder: PathDecoder, graph: LabelGraph, x: Tensor, path: tuple[str, ...], labels: list[str], literal: bool = False
+) -> list[tuple[Tensor, int]]:
+    """One path, one sample x [d], node by node with torch's own GRUCell: (log p of the answer, questions) a step."""
+    index, legal, steps = {v: i for i, v in enumerate(graph.parents)}, legal_nodes(graph, labels), []
+    f = torch.tanh(decoder.start(x))
+    for v, u in zip(path, (*path[1:], EOP), strict=True):
+        f = decoder.cell(decoder.embedding.weight[index[v]], f)
+        z = decoder.score(f)
+        below = [w for w in graph.parents if v in graph.parents[w] and w in legal]
+        questions = {graph.group[w] for w in below} | ({EOP} if v in labels else set())
+        if u == EOP:
+            if below:  # the label is an inner node: to end here is a question (a block) of its own, its answer sure
+                steps.append((z.new_zeros(()), len(questions)))
+            break
+        rivals = [w for w in (graph.group if literal else below) if graph.group[w] == graph.group[u]]
+        if graph.exclusive[graph.group[u]]:
+            logp = z[index[u]] - torch.stack([z[index[w]] for w in rivals]).logsumexp(0)
+        else:
+            logp = torch.nn.functional.logsigmoid(z[index[u]])
+        steps.append((logp, len(questions)))
+    return steps

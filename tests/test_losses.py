@@ -1,0 +1,376 @@
+"""The objectives against enumeration and against each other, and PathHead, which puts them to work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import build, make_decoder, make_features, random_graphs, simple_paths, slow_steps, ten
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelaug_core import losses
+from labelaug_core.block_softmax import block_log_softmax
+from labelaug_core.graph import LabelGraph
+from labelaug_core.graph_file import load_graph
+from labelaug_core.label_aug import OBJECTIVES, PathHead
+from labelaug_core.prefix_tree import PrefixTree
+
+
+def scores(tree: PrefixTree, batch: int = 1, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
+    z = torch.randn(batch, len(tree.slot_node), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (z * scale).requires_grad_()
+
+
+def slots(tree: PrefixTree, z: torch.Tensor) -> torch.Tensor:
+    return block_log_softmax(z, tree.slot_block, tree.block_exclusive)
+
+
+def mixed_tree(name: str) -> PrefixTree:
+    """All label nodes of a graph, inner ones too; `ten` is the graph of helpers."""
+    graph = build() if name == "ten" else load_graph(name)
+    return PrefixTree(graph, graph.label_nodes())
+
+
+# -- REINFORCE and what it estimates -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.37, -5.0])
+@pytest.mark.parametrize("name", ["ten", "critters"])
+def test_reinforce_is_expected_reward_by_enumeration(name, baseline):
+    """Every path that could be sampled, weighted by its probability: the gradient of expected_reward, exactly."""
+    tree = mixed_tree(name)
+    for y in (0, 1, len(tree.labels) - 1):  # two breeds, and a species: paths through it are rewarded
+        z = scores(tree, seed=y)
+        path_logp = tree.path_log_probs(slots(tree, z))
+        r = losses.reward(tree, torch.tensor([y])).double()
+        assert 0 < r.sum() < r.numel()
+        (expected,) = torch.autograd.grad(losses.expected_reward(path_logp, r), z, retain_graph=True)
+        total = torch.zeros_like(z)
+        for p in range(len(tree.paths)):
+            loss = losses.reinforce(path_logp, torch.tensor([p]), r[:, p], baseline)
+            total += path_logp[0, p].detach().exp() * torch.autograd.grad(loss, z, retain_graph=True)[0]
+        assert expected.abs().max() > 1e-3
+        torch.testing.assert_close(total, expected, atol=1e-10, rtol=0)
+
+
+def test_reinforce_is_expected_reward_for_a_batch_with_a_baseline_each():
+    tree, y, b = mixed_tree("ten"), torch.tensor([0, 3]), torch.tensor([0.8, -0.1]).double()
+    z = scores(tree, batch=2)
+    path_logp = tree.path_log_probs(slots(tree, z))
+    r = losses.reward(tree, y).double()
+    (expected,) = torch.autograd.grad(losses.expected_reward(path_logp, r), z, retain_graph=True)
+    total = torch.zeros_like(z)
+    for p in range(len(tree.paths)):
+        for q in range(len(tree.paths)):
+            sampled = torch.tensor([p, q])
+            loss = losses.reinforce(path_logp, sampled, r.gather(1, sampled[:, None])[:, 0], b)
+            chance = path_logp.detach().gather(1, sampled[:, None]).sum().exp()
+            total += chance * torch.autograd.grad(loss, z, retain_graph=True)[0]
+    torch.testing.assert_close(total, expected, atol=1e-10, rtol=0)
+
+
+def test_the_baseline_carries_no_gradient():
+    tree = mixed_tree("ten")
+    z = scores(tree)
+    b = torch.tensor(0.5, requires_grad=True)
+    losses.reinforce(tree.path_log_probs(slots(tree, z)), torch.tensor([2]), torch.tensor([1.0]), b).backward()
+    assert b.grad is None and z.grad.abs().max() > 0
+
+
+def test_reward_is_the_share_of_labels_on_the_path():
+    tree = mixed_tree("ten")  # Brit, Coon, Pug, cat, dog
+    y = torch.tensor([0, 3, 4])
+    for i, label in enumerate(("Brit", "cat", "dog")):
+        assert losses.reward(tree, y)[i].tolist() == [float(label in path) for path in tree.paths]
+    both = torch.tensor([[1, 0, 0, 1, 0]])  # S = {Brit, cat}
+    got = losses.reward(tree, both)[0]
+    assert got.tolist() == [len({"Brit", "cat"} & set(path)) / 2 for path in tree.paths]
+    assert set(got.tolist()) == {0.0, 0.5, 1.0}
+
+
+def test_expected_reward_is_the_probability_times_the_log_likelihoods_gradient():
+    tree = mixed_tree("pet")
+    y = torch.tensor([tree.labels.index("British Shorthair")])
+    z = scores(tree)
+    slot_logp = slots(tree, z)
+    path_logp, p = tree.path_log_probs(slot_logp), tree.label_log_probs(slot_logp)[0, y].exp()
+    (a,) = torch.autograd.grad(losses.expected_reward(path_logp, losses.reward(tree, y)), z, retain_graph=True)
+    (b,) = torch.autograd.grad(losses.marginal_likelihood(tree.label_log_probs(slot_logp), y), z)
+    torch.testing.assert_close(a, p.detach() * b, atol=1e-12, rtol=1e-8)
+
+
+# -- likelihoods ---------------------------------------------------------------------------------------------------
+
+
+def test_marginal_likelihood_is_enumeration():
+    graph = load_graph("critters")
+    labels = graph.label_nodes()
+    tree, decoder, x = PrefixTree(graph, labels), make_decoder(graph), make_features(3)
+    y = torch.tensor([labels.index(v) for v in ("Albion Shorthair", "Motley Smooth", "cat")])
+    total = 0.0
+    for b in range(3):
+        p = 0.0
+        for path in simple_paths(graph, labels[y[b]]):
+            p_path = torch.ones((), dtype=torch.float64)
+            for logp, questions in slow_steps(decoder, graph, x[b], path, labels):
+                p_path = p_path * logp.exp() / questions
+            p = p + p_path
+        total = total - p.log() / 3
+    got = losses.marginal_likelihood(tree.label_log_probs(decoder.slot_log_probs(x, tree)), y)
+    torch.testing.assert_close(got, total, atol=1e-8, rtol=0)
+
+
+def slow_question(tree: PrefixTree, logp: dict, prefix: tuple[str, ...], label: str) -> torch.Tensor:
+    """Q(v) = mean over the blocks b that lead to the label of log sum over u in b of p(u | v) exp Q(u); Q(label) = 0."""
+    graph: LabelGraph = tree.graph
+    if prefix[-1] == label:
+        return torch.zeros((), dtype=torch.float64)
+    asked = []
+    for answers in graph.blocks(prefix[-1]).values():
+        ways = [(*prefix, u) for u in answers if u == label or label in graph.descendants(u)]
+        if ways:
+            asked.append(torch.stack([logp[w] + slow_question(tree, logp, w, label) for w in ways]).logsumexp(0))
+    return torch.stack(asked).mean()
+
+
+def check_question(tree: PrefixTree) -> None:
+    y = torch.arange(len(tree.labels))
+    slot_logp = slots(tree, scores(tree, batch=len(y), scale=3.0)).detach()
+    got = tree.question_log_likelihood(slot_logp, y)
+    for b, label in enumerate(tree.labels):
+        logp = dict(zip(tree.prefixes, slot_logp[b], strict=True))
+        torch.testing.assert_close(got[b], slow_question(tree, logp, (tree.graph.root,), label), atol=1e-10, rtol=0)
+    torch.testing.assert_close(losses.question_likelihood(tree, slot_logp, y), -got.mean())
+
+
+def test_question_likelihood_is_its_definition():
+    check_question(mixed_tree("pet"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(random_graphs(exclusive=False), st.data())
+def test_question_likelihood_on_random_graphs(graph, data):
+    labels = data.draw(st.lists(st.sampled_from(graph.label_nodes()), min_size=1, unique=True))
+    check_question(PrefixTree(graph, labels))
+
+
+def test_questions_have_finite_gradients_where_a_label_is_impossible():
+    tree = mixed_tree("ten")
+    z = scores(tree, batch=5, scale=1e4).detach().float().requires_grad_()
+    loss = losses.question_likelihood(tree, slots(tree, z), torch.arange(5))
+    loss.backward()
+    assert loss.isfinite() and z.grad.isfinite().all()
+
+
+# -- teacher forcing -----------------------------------------------------------------------------------------------
+
+
+def test_teacher_forcing_by_hand():
+    path_logp = torch.tensor([[-1.0, -2.0, -4.0], [-8.0, -16.0, -32.0], [-64.0, -128.0, -256.0]])
+    targets = torch.tensor([[True, False, True], [False, True, False], [False, False, False]])  # the last: none
+    assert losses.teacher_forcing(path_logp, targets) == pytest.approx((2.5 + 16 + 0) / 3)
+    assert losses.teacher_forcing(path_logp, targets, "sum") == pytest.approx((5 + 16 + 0) / 3)
+    values = {float(losses.teacher_forcing(path_logp, targets, "random")) * 3 for _ in range(50)}
+    assert {round(v, 4) for v in values} == {1 + 16, 4 + 16}
+
+
+def used(targets: torch.Tensor, mode: str, n_p: int | None = None, seed: int = 0) -> torch.Tensor:
+    """[B, P]: the weight that each path has in the loss, times B; read off the gradient."""
+    path_logp = torch.zeros(targets.shape, requires_grad=True)
+    generator = torch.Generator().manual_seed(seed)
+    losses.teacher_forcing(path_logp, targets, mode, n_p, generator).backward()
+    return -path_logp.grad * len(targets)
+
+
+@pytest.mark.parametrize("mode", ["mean", "sum", "random"])
+@pytest.mark.parametrize("n_p", [None, 1, 2, 3, 9])
+def test_at_most_n_p_paths_and_of_random_exactly_one(mode, n_p):
+    targets = torch.rand(200, 5, generator=torch.Generator().manual_seed(1)) < 0.5
+    targets[0] = False
+    weight = used(targets, mode, n_p)
+    assert (weight[~targets] == 0).all()
+    limit = 1 if mode == "random" else n_p or 5
+    count = (weight > 0).sum(1)
+    assert torch.equal(count, targets.sum(1).clamp(max=limit))
+    per_path = 1 / count.clamp(min=1) if mode == "mean" else torch.ones(200)
+    torch.testing.assert_close(weight, (weight > 0) * per_path[:, None])
+
+
+def test_random_paths_are_uniform_and_seeded():
+    targets = torch.tensor([True, False, True, True]).expand(6000, -1)
+    once = used(targets, "random").sum(0)
+    assert once[1] == 0 and (once[[0, 2, 3]] - 2000).abs().max() < 200  # 5 standard deviations
+    pairs = used(targets, "sum", n_p=2).sum(0)
+    assert pairs.sum() == 12000 and (pairs[[0, 2, 3]] - 4000).abs().max() < 200
+    assert torch.equal(used(targets, "random", seed=1), used(targets, "random", seed=1))
+    assert not torch.equal(used(targets, "random", seed=1), used(targets, "random", seed=2))
+
+
+def test_who_is_taught_what():
+    """Brit: its hair for certain, its colour not; Coon and Pug and cat: everything for certain."""
+    tree = mixed_tree("ten")
+    y = torch.arange(5)
+    taught = losses.deterministic_paths(tree, y)
+    paths = [{tree.paths[p] for p in row.nonzero()[:, 0].tolist()} for row in taught]
+    assert paths == [
+        {("animal", "cat", "Short", "Brit")},
+        {("animal", "cat", "Long", "Coon"), ("animal", "cat", "Tabby", "Coon")},
+        {("animal", "dog", "Pug")}, {("animal", "cat")}, {("animal", "dog")},
+    ]  # fmt: skip
+    assert losses.is_uncertain(tree, y).tolist() == [True, False, False, False, False]
+
+
+def test_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="mode must be mean, sum or random, got 'max'"):
+        losses.teacher_forcing(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool), "max")
+
+
+# -- PathHead ------------------------------------------------------------------------------------------------------
+
+
+def make_head(graph: LabelGraph, seed: int = 0, d: int = 8, hidden: int = 24, **options) -> PathHead:
+    torch.manual_seed(seed)
+    fine = graph.label_nodes(next(iter(graph.labels)))
+    return PathHead(graph, graph.label_nodes(), len(fine), d, hidden, **options)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_coarse_sample_teaches_its_species_and_no_more(objective):
+    graph = build()
+    head = make_head(graph, objective=objective)
+    cat = torch.full((4,), head.tree.labels.index("cat"))
+    x = torch.randn(4, 8)
+    loss = head.loss(x, cat, is_coarse=True)
+    loss.backward()
+    rows = head.decoder.score.weight.grad.abs().sum(1)
+    species = [graph.index["cat"], graph.index["dog"]]
+    assert (rows[species] > 0).all()
+    assert rows.sum() == rows[species].sum()  # hair, colour, breeds and <eop> learn nothing
+    step = head.decoder.slot_log_probs(x, head.tree)[:, head.tree.prefixes.index(("animal", "cat"))]
+    stops = torch.tensor(3.0).log() if objective == "marginal" else 0.0  # no gradient: of cat's three questions, <eop>
+    torch.testing.assert_close(loss, stops - step.mean())
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_coarse_sample_may_instead_be_rewarded_for_any_path_through_it(objective):
+    graph = build()
+    head = make_head(graph, objective=objective, coarse="reward", beta=2.0)
+    cat, x = torch.full((4,), head.tree.labels.index("cat")), torch.randn(4, 8)
+    if objective == "algorithm-1":  # sampled: in expectation only, but it must give some gradient to learn from
+        sum(head.loss(x, cat, is_coarse=True) for _ in range(20)).backward()
+        assert head.decoder.score.weight.grad[graph.index["cat"]].abs().sum() > 0
+        return
+    p_cat = head.decoder.slot_log_probs(x, head.tree)[:, head.tree.prefixes.index(("animal", "cat"))].exp()
+    expected = -2.0 * p_cat.mean() if objective == "expected-reward" else -p_cat.log().mean()
+    torch.testing.assert_close(head.loss(x, cat, is_coarse=True), expected)  # all paths through cat: just p(cat)
+
+
+def accuracy(head: PathHead, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float, float]:
+    """By exact label probabilities, by greedy decoding; and -log p(label)."""
+    with torch.no_grad():
+        logp, (greedy, path) = head.log_probs(x), head.greedy(x)
+    assert [head.fine_tree.paths[p][-1] for p in path] == [head.fine_tree.labels[i] for i in greedy]
+    right = [float((guess == y).float().mean()) for guess in (logp.argmax(1), greedy)]
+    return *right, float(losses.marginal_likelihood(logp, y))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"objective": o} for o in OBJECTIVES]
+    + [{"r_tf": 0.5}, {"r_tf": 0.7, "coin": "step", "minibatch": "random"}, {"minibatch": "sum", "n_p": 1}],
+    ids=str,
+)
+def test_one_batch_is_learned_by_heart(options):
+    head = make_head(load_graph("critters"), **options)
+    y = torch.arange(14).repeat(2)
+    x = torch.randn(28, 8)
+    before = accuracy(head, x, y)[2]
+    optimizer = torch.optim.AdamW(head.parameters(), lr=2e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = head.loss(x, y)
+        assert loss.isfinite()
+        loss.backward()
+        optimizer.step()
+    exact, greedy, after = accuracy(head, x, y)
+    assert exact > 0.99
+    assert greedy > 0.99 or head.objective == "marginal"  # the marginal is content if one question finds the label
+    assert after < 0.5 * before
+
+
+def test_algorithm_1_is_the_expected_reward_objective_by_enumeration(monkeypatch):
+    """Sample every path in turn: the mean of Algorithm 1's gradients is the exact objective's gradient."""
+    graph = build()
+    head = make_head(graph, alpha=0.7, beta=1.3).double().eval()
+    exact = make_head(graph, alpha=0.7, beta=1.3, objective="expected-reward").double()
+    exact.load_state_dict(head.state_dict())
+    head.b.fill_(0.4)  # any baseline
+    x, y = make_features(3, d=8), torch.tensor([0, 1, 2])  # one uncertain sample, Brit
+    weights = list(head.parameters())
+    expected = torch.autograd.grad(exact.loss(x, y), list(exact.parameters()))
+    with torch.no_grad():
+        chance = head.tree.path_log_probs(head.decoder.slot_log_probs(x[:1], head.tree))[0].exp()
+    total = [torch.zeros_like(w) for w in weights]
+    for p in range(len(head.tree.paths)):
+        monkeypatch.setattr(head.tree, "sample", lambda slot_logp, generator=None, p=p: torch.tensor([p]))
+        for t, g in zip(total, torch.autograd.grad(head.loss(x, y), weights), strict=True):
+            t += chance[p] * g
+    for a, b in zip(total, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-8, rtol=1e-6)
+
+
+def test_an_uncertain_inner_label_is_rewarded_the_same_by_both_objectives(monkeypatch):
+    """Brit, in two colours and with two varieties below it, is a coarse label here: a path to Brit, or through it?"""
+    data = ten()
+    data["groups"]["variety"] = {"below": "Brit", "nodes": ["Old Brit", "New Brit"]}
+    data["labels"] = {"fine": {"nodes": ["Old Brit", "New Brit", "Coon", "Pug"]}, "coarse": {"nodes": ["Brit"]}}
+    graph = build(data)
+    head = make_head(graph).double().eval()
+    exact = make_head(graph, objective="expected-reward").double()
+    exact.load_state_dict(head.state_dict())
+    x, y = make_features(1, d=8), torch.tensor([head.tree.labels.index("Brit")])
+    expected = torch.autograd.grad(exact.loss(x, y, is_coarse=True), list(exact.parameters()))
+    chance = head.tree.path_log_probs(head.decoder.slot_log_probs(x, head.tree))[0].exp().detach()
+    total = [torch.zeros_like(w) for w in expected]
+    for p in range(len(head.tree.paths)):
+        monkeypatch.setattr(head.tree, "sample", lambda slot_logp, generator=None, p=p: torch.tensor([p]))
+        for t, g in zip(total, torch.autograd.grad(head.loss(x, y, is_coarse=True), list(head.parameters())), strict=True):
+            t += chance[p] * g
+    for a, b in zip(total, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-8, rtol=1e-6)
+
+
+def test_the_baseline_is_a_running_mean_of_rewards_in_training_only():
+    head = make_head(build()).eval()
+    x, brit = torch.randn(64, 8), torch.zeros(64, dtype=torch.long)
+    head.loss(x, brit)
+    assert head.b == 0
+    head.train()
+    for _ in range(80):
+        head.loss(x, brit)
+    p = head.tree.label_log_probs(head.decoder.slot_log_probs(x, head.tree))[:, 0].exp().mean()
+    assert (head.b - p).abs() < 0.1  # rewards are 1 for Brit's paths, 0 for others
+
+
+def test_alpha_weighs_the_deterministic_part_also_where_nothing_is_uncertain():
+    x, y = torch.randn(4, 8), torch.tensor([1, 2, 1, 2])  # Coon, Pug
+    one, two = (make_head(build(), alpha=alpha).loss(x, y) for alpha in (1.0, 2.0))
+    torch.testing.assert_close(two, 2 * one)
+    assert one > 0
+
+
+def test_log_probs_are_a_distribution_over_the_fine_labels():
+    head = make_head(load_graph("critters"))
+    logp = head.log_probs(torch.randn(5, 8))
+    assert logp.shape == (5, 14)
+    torch.testing.assert_close(logp.exp().sum(1), torch.ones(5))
+
+
+@pytest.mark.parametrize(
+    ("what", "value"), [("objective", "alg1"), ("coarse", "go"), ("coin", "toss"), ("minibatch", "max")]
+)
+def test_unknown_options_are_refused(what, value):
+    with pytest.raises(ValueError, match=f"PathHead: {what} must be one of .*, got '{value}'"):
+        make_head(build(), **{what: value})
+
+

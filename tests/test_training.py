@@ -1,0 +1,186 @@
+"""Training end to end on small data: repeatable, able to fit, careful with bad losses; encoders and their caches."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from labelaug_core import encoders, records
+from labelaug_core.baselines import FFNHead, LabelSetHead, pseudo_label
+from labelaug_core.cell import load_task, run_seed
+from labelaug_core.datasets.base import Split, Task
+from labelaug_core.graph_file import load_graph
+from labelaug_core.label_aug import PathHead
+from labelaug_core.training import Classifier, TrainingError, batches, hold_out, predict, seed_everything, train
+
+SETTINGS = dict(steps=20, batch=16, coarse_batch=8, lr=0.01, weight_decay=0.0, eval_every=10, cpu=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("LABELAUG_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+def small(method: str, dataset: str = "fine") -> dict:
+    """The toy profile's settings, made small enough for a test."""
+    settings = json.loads(json.dumps(records.cell_settings("toy", "critters", dataset, method)))
+    settings["data"] |= {"n_fine": 6, "n_coarse": 4, "n_test": 4}
+    settings["encoder"] |= {"width": 8}
+    settings["training"] |= {"steps": 12, "eval_every": 6, "trunk": 16}
+    return settings
+
+
+def features_task(n: int = 48, d: int = 32, seed: int = 0) -> Task:
+    """Random features whose class can be read off: pet breeds, and cats and dogs beside them."""
+    graph, rng = load_graph("pet"), np.random.default_rng(seed)
+    fine = graph.label_nodes("oxford-iiit-pet")
+    y, coarse_y = rng.integers(len(fine), size=n), rng.integers(len(fine), len(fine) + 2, size=n)
+    x = rng.normal(size=(n, d)).astype(np.float32)
+    split = Split(x, y, [f"image {i}" for i in range(n)])
+    return Task(graph, [*fine, "cat", "dog"], len(fine), split, split, Split(x + 1, coarse_y, split.ids))
+
+
+def classifier(task: Task, head, trunk: int = 64) -> Classifier:
+    seed_everything(0)
+    return Classifier(encoders.Identity(task.train.inputs.shape[1]), head, trunk=trunk, dropout=0.0)
+
+
+HEADS = {
+    "ffn": lambda t: lambda d: FFNHead(d, t.n_fine),
+    "label-set": lambda t: lambda d: LabelSetHead(t.graph, t.labels, t.n_fine, d),
+    **{o: (lambda t, o=o: lambda d: PathHead(t.graph, t.labels, t.n_fine, d, hidden=32, objective=o))
+       for o in ("algorithm-1", "expected-reward", "marginal", "question")},
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_one_batch_overfits(name):
+    task = features_task(32).fine_only()
+    model, _ = train(classifier(task, HEADS[name](task)), task, task.train, SETTINGS | {"steps": 150, "batch": 32, "eval_every": 150}, 0)
+    assert (predict(model, task.train)["log_probs"].argmax(1) == task.train.y).mean() > 0.95
+
+
+@pytest.mark.parametrize("method, dataset", [("ffn", "fine"), ("label-aug", "fusion-attributes")])
+def test_the_same_seed_twice_gives_the_same_record(method, dataset):
+    settings = small(method, dataset)
+    (a, pa, _), (b, pb, _) = (run_seed(settings, load_task(settings), 3) for _ in "ab")
+    for key in ("test", "history", "data", "settings", "code_hash"):
+        assert a[key] == b[key], key
+    assert all((pa[k] == pb[k]).all() for k in pa)
+    c, _, _ = run_seed(settings, load_task(settings), 4)
+    assert c["history"] != a["history"]
+
+
+def test_a_loss_that_is_not_a_number_names_step_and_batch():
+    task = features_task()
+    task.train.inputs[:] = np.nan
+    with pytest.raises(TrainingError, match=r"step 1: .*nan.*image \d+"):
+        train(classifier(task, HEADS["ffn"](task)), task.fine_only(), task.train, SETTINGS, 0)
+
+
+def test_validation_is_held_out_of_the_training_data_and_the_test_set_is_not_touched():
+    task = features_task(200)
+    fit, val = hold_out(task.train, 0.2, seed=1)
+    assert not set(fit.ids) & set(val.ids) and set(fit.ids) | set(val.ids) == set(task.train.ids)
+    assert (fit.inputs[np.arange(3)] == task.train.inputs[[task.train.ids.index(i) for i in fit.ids[:3]]]).all()
+
+
+def test_the_chosen_model_is_the_latest_within_one_standard_error():
+    task = features_task()
+    _, history = train(classifier(task, HEADS["ffn"](task)), task.fine_only(), task.train, SETTINGS | {"steps": 60}, 0)
+    best = max(row["val_accuracy"] for row in history)
+    error = (best * (1 - best) / len(task.train)) ** 0.5
+    chosen = [row for row in history if row.get("chosen")]
+    assert chosen == [[row for row in history if row["val_accuracy"] >= best - error][-1]]
+
+
+def test_batches_are_passes_over_all_rows():
+    drawn = [next(g) for g in [batches(10, 4, np.random.default_rng(0))] for _ in range(5)]
+    assert np.bincount(np.concatenate(drawn)).tolist() == [2] * 10
+
+
+def test_a_fusion_takes_as_many_fine_steps_and_coarse_batches_come_beside():
+    task, seen = features_task(), []
+    model = classifier(task, HEADS["marginal"](task))
+    forward = model.forward
+    model.forward = lambda *parts: seen.append([len(p) for p in parts]) or forward(*parts)
+    train(model, task, task.train, SETTINGS | {"steps": 3}, 0)
+    assert seen == [[16, 16, 8, 8]] * 3
+
+
+def test_pseudo_labels_that_contradict_the_coarse_label_are_dropped():
+    task = features_task(40)
+    guess = np.full((40, task.n_fine), -9.0)
+    guess[:, task.labels.index("Abyssinian")] = 0.0  # every image is taken for a cat
+    joined = pseudo_label(task, guess)
+    cats = task.coarse.y == task.labels.index("cat")
+    assert len(joined.coarse) == cats.sum() and set(joined.coarse.y) == {task.labels.index("Abyssinian")}
+    assert joined.sizes["pseudo labels kept"] == f"{cats.sum()} of 40"
+
+
+def test_label_set_marks_the_nodes_of_all_paths():
+    graph = load_graph("pet")
+    head = LabelSetHead(graph, graph.label_nodes("oxford-iiit-pet"), 37, 8)
+    present = {graph.nodes[i] for i in head.target[graph.label_nodes("oxford-iiit-pet").index("British Shorthair")].nonzero()[:, 0]}
+    assert present == {"animal", "British Shorthair"} | graph.ancestors("British Shorthair")
+    ignoring = LabelSetHead(graph, graph.label_nodes("oxford-iiit-pet"), 37, 8, uncertain="ignore")
+    weights = ignoring.weight[graph.label_nodes("oxford-iiit-pet").index("British Shorthair")]
+    assert weights[graph.index["Tabby-Color"]] == 0 and weights[graph.index["Shorthair"]] == 1
+
+
+class Drawings:
+    """A few images in memory with the interface of ImageFiles, counting how often they are read."""
+
+    key = "drawings"
+
+    def __init__(self, n: int, size: int = 32):
+        self.images, self.read = np.random.default_rng(0).integers(255, size=(n, size, size, 3), dtype=np.uint8), 0
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, rows):
+        self.read += len(rows)
+        return self.images[rows]
+
+
+def test_lite0_weights_load_and_features_are_computed_once_in_order(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))
+    encoder, images = encoders.build_encoder({"name": "efficientnet-lite0", "tune": "frozen"}), Drawings(5, 64)
+    assert not any(p.requires_grad for p in encoder.parameters())
+    first = encoders.cached_features(encoder, images, "hash", batch=2)
+    again = encoders.cached_features(encoder, images, "hash", batch=2)
+    assert images.read == 5 and isinstance(again, np.memmap) and first.shape == (5, 1280)
+    with torch.no_grad():
+        alone = encoder(torch.from_numpy(images.images[3:4])).numpy()
+    np.testing.assert_allclose(first[3:4], alone, atol=1e-4)
+    encoders.cached_features(encoder, images, "other content")
+    assert images.read == 10
+
+
+def test_a_truncated_cache_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))
+    encoder, images = encoders.SmallCNN(4), Drawings(6)
+    whole = np.array(encoders.cached_features(encoder, images, "hash"))
+    file = next(tmp_path.glob("features-*.npy"))
+    file.write_bytes(file.read_bytes()[:100])
+    np.testing.assert_array_equal(encoders.cached_features(encoder, images, "hash"), whole)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_paper_profile_takes_two_steps_with_random_weights():
+    """EfficientNet-B4, fine-tuned under Accelerate: two steps on tiny drawings (no weights are downloaded)."""
+    settings = json.loads(json.dumps(records.cell_settings("paper", "pet", "fusion", "label-aug")))
+    settings["encoder"] |= {"pretrained": False}
+    settings["training"] |= {"steps": 2, "eval_every": 1, "batch": 2, "coarse_batch": 2, "mixed_precision": "no", "cpu": True}
+    task = features_task(74)
+    images = Split(Drawings(74, 48).images, np.arange(74) % 37, task.train.ids)
+    task = replace(task, train=images, test=images.take(np.arange(4)), coarse=Split(images.inputs, task.coarse.y, images.ids))
+    record, predictions, model = run_seed(settings, task, 0)
+    assert model.encoder.dim == 1792 and next(model.encoder.parameters()).requires_grad
+    assert [row["step"] for row in record["history"]] == [1, 2] and len(predictions["path"]) == 4
