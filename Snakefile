@@ -35,6 +35,7 @@ rule train_cell:
     shell:
         "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
         " notebooks/20_train_cell.ipynb {log.notebook:q} -y {params.yaml:q}"
+        " 2> >(sed '/IPKernelApp.*encryption/d' >&2)"
 
 
 rule report:
@@ -57,3 +58,4 @@ for notebook, outputs in REPORTS.items():
         shell:
             "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
             " {params.notebook:q} {log.notebook:q} -y {params.yaml:q}"
+        " 2> >(sed '/IPKernelApp.*encryption/d' >&2)"

@@ -10,15 +10,13 @@ from matplotlib.path import Path as Curve
 from labelaug_core.graph import LabelGraph
 
 YELLOW, GREEN, BLUE, PINK, PALE = "#f9dd77", "#b1dca4", "#b4d1f0", "#f4c1d6", "#e4e4e4"
-RED, GREY, INK = "#c8242f", "#777777", "#555555"
-FULL = dict(left=0, right=1, bottom=0, top=1)
+RED, GREY, INK, FULL = "#c8242f", "#777777", "#555555", dict(left=0, right=1, bottom=0, top=1)
 _width = lambda text: 0.073 * len(text) + 0.22  # noqa: E731  of a node's box
 
 
 def save(fig, profile: str, name: str) -> str:
     """Write figures/<profile>/<name> at 200 dpi, from the repository or any folder below; returns that name."""
-    here = Path.cwd()
-    root = next((p for p in (here, *here.parents) if (p / "labelaug_core").is_dir()), here)
+    root = next((p for p in (Path.cwd(), *Path.cwd().parents) if (p / "labelaug_core").is_dir()), Path.cwd())
     (folder := root / "figures" / profile).mkdir(parents=True, exist_ok=True)
     fig.savefig(folder / name, dpi=200)
     return f"figures/{profile}/{name}"
@@ -38,8 +36,8 @@ def _box(ax, at, text: str, color: str, width: float = 0, height: float = 0.3, e
 
 
 def _frame(ax, left: float, right: float, bottom: float, top: float) -> None:
-    ax.add_patch(FancyBboxPatch((left, bottom), right - left, top - bottom, boxstyle="round,pad=0.02", fc="#f5f5f2",
-                                ec="#c9c9c4", lw=0.8, zorder=1))
+    style = dict(boxstyle="round,pad=0.02", fc="#f5f5f2", ec="#c9c9c4", lw=0.8, zorder=1)
+    ax.add_patch(FancyBboxPatch((left, bottom), right - left, top - bottom, **style))
 
 
 def _arrow(ax, *points, color: str = GREY, dashed: bool = False) -> None:
@@ -60,9 +58,8 @@ def _places(graph: LabelGraph, nodes: list[str], sideways: bool) -> dict[str, tu
         for v in row:
             if (g := graph.group.get(v, "")) != last:
                 cursor, last = cursor + (0.36 if sideways else 0.3 + 0.06 * len(g)), g
-            size, gap = (0.3, 0.1) if sideways else (_width(v), 0.22)
-            middles.append(cursor + size / 2)
-            cursor += size + gap
+            middles.append(cursor + (0.15 if sideways else _width(v) / 2))
+            cursor += 0.4 if sideways else _width(v) + 0.22
         middle, wide = (middles[0] + middles[-1]) / 2, max(map(_width, row))
         for v, c in zip(row, middles, strict=True):
             at[v] = (x + wide / 2, middle - c) if sideways else (c - middle, -1.05 * d)
@@ -73,10 +70,9 @@ def _places(graph: LabelGraph, nodes: list[str], sideways: bool) -> dict[str, tu
 def edge_kinds(graph: LabelGraph, labels: list[str]) -> dict[tuple[str, str], bool]:
     """Every edge on a path to one of these labels: True if it lies on nondeterministic paths only."""
     kinds: dict[tuple[str, str], bool] = {}
-    for label in labels:
-        for uncertain, paths in enumerate(graph.split_paths(label)):
-            for edge in (e for path in paths for e in zip(path, path[1:], strict=False)):
-                kinds[edge] = kinds.get(edge, True) and bool(uncertain)
+    for uncertain, path in ((i, path) for label in labels for i in (0, 1) for path in graph.split_paths(label)[i]):
+        for edge in zip(path, path[1:], strict=False):
+            kinds[edge] = kinds.get(edge, True) and bool(uncertain)
     return kinds
 
 
@@ -91,8 +87,7 @@ def draw_graph(graph: LabelGraph, labels=None, nodes=None, path=(), color=None, 
     keep = [v for v in graph.nodes if v in {v for edge in kinds for v in edge}.intersection(nodes or graph.nodes)]
     fig, ax = (None, onto) if onto else plt.subplots(gridspec_kw=FULL)
     at = {v: (x + shift[0], y + shift[1]) for v, (x, y) in _places(graph, keep, sideways).items()}
-    half = {v: _width(v) / 2 for v in keep}
-    lefts = [at[graph.root][0] - half[graph.root]]
+    half, left = {v: _width(v) / 2 for v in keep}, at[graph.root][0] - _width(graph.root) / 2
     for g in dict.fromkeys(graph.group[v] for v in keep[1:]):
         members = [v for v in keep[1:] if graph.group[v] == g]
         x, right = min(at[v][0] - half[v] for v in members) - 0.07, max(at[v][0] + half[v] for v in members) + 0.07
@@ -101,7 +96,7 @@ def draw_graph(graph: LabelGraph, labels=None, nodes=None, path=(), color=None, 
         x, right = (x, max(right, x + 0.06 * len(g) + 0.06)) if sideways else (name[0] - 0.05, right)
         _frame(ax, x, right, y - 0.2, top + (0.37 if sideways else 0.2))
         ax.text(*name, g, fontsize=7.5, style="italic", color="#666660", va="center", zorder=6)
-        lefts.append(x)
+        left = min(left, x)
     for u, v in (edge for edge in kinds if at.keys() >= set(edge)):
         (x, y), (a, b) = at[u], at[v]
         (x, a), (y, b) = ((x + half[u], a - half[v]), (y, b)) if sideways else ((x, a), (y - 0.15, b + 0.15))
@@ -111,8 +106,8 @@ def draw_graph(graph: LabelGraph, labels=None, nodes=None, path=(), color=None, 
     for v in keep:
         own = YELLOW if v == graph.root else BLUE if v in graph.augmented else GREEN
         _box(ax, at[v], v, (color or {}).get(v, own), edge=RED if v in path else INK)
-    ys = [y for _, y in at.values()]
-    return fig and _fit(fig, ax, min(lefts) - 0.15, max(at[v][0] + half[v] for v in keep) + 0.3, min(ys) - 0.35, max(ys) + 0.5)
+    right, bottom = max(at[v][0] + half[v] for v in keep), min(y for _, y in at.values())
+    return fig and _fit(fig, ax, left - 0.15, right + 0.3, bottom - 0.35, max(y for _, y in at.values()) + 0.5)
 
 
 def _photo(ax, x: float, y: float, fur: str = "#8e9db3") -> None:
@@ -124,8 +119,8 @@ def _photo(ax, x: float, y: float, fur: str = "#8e9db3") -> None:
     eyes = [(s * 0.13, 0.06, w, h, c, z) for s in (-1, 1) for w, h, c, z in ((0.13, 0.13, "#e8a93a", 7), (0.035, 0.1, "#222222", 8))]
     for a, b, w, h, c, z in ((0, 0.02, 0.62, 0.5, fur, 6), (0, -0.07, 0.07, 0.04, "#d88a8a", 8), *eyes):
         ax.add_patch(Ellipse((x + a, y + b), w, h, fc=c, ec="#00000020", zorder=z))
-    for side, tilt in ((-1, -0.04), (-1, 0.02), (1, -0.04), (1, 0.02)):
-        ax.plot([x + side * 0.06, x + side * 0.36], [y - 0.1, y - 0.1 + tilt], color="#444444", lw=0.6, zorder=8)
+    for a, b in ((-0.36, -0.14), (-0.36, -0.08), (0.36, -0.14), (0.36, -0.08)):  # whiskers
+        ax.plot([x + a / 6, x + a], [y - 0.1, y + b], color="#444444", lw=0.6, zorder=8)
 
 
 def figure_1(graph: LabelGraph, path, fine: str, coarse: str):
@@ -140,13 +135,13 @@ def figure_1(graph: LabelGraph, path, fine: str, coarse: str):
             x, color[v] = x + _width(v) + 0.22, c
         for f, at, meet in ((name, y, y), ("$f$", y - 3.35, -3.35)):
             _photo(ax, -3.9, at, fur)
-            _box(ax, (-2.6, meet), f, PALE, width=0.6, height=0.6)
+            _box(ax, (-2.6, meet), f, PALE, 0.6, 0.6)
             _arrow(ax, (-3.45, at), (-2.92, meet))
         _arrow(ax, (-2.28, y), (-1.7, y))
     ax.text(-4.4, 1.2, "Single label: for each dataset a network and a flat list", fontsize=11, weight="bold")
     ax.text(-4.4, -1.6, "Label graph: one network, and a path for every image of either dataset", fontsize=11, weight="bold")
-    _arrow(ax, (-2.28, -3.35), (-1.6, -3.35), (-1.4, -2.3), (1.6 - _width(graph.root) / 2, -2.3))
     draw_graph(graph, path=path, color=color, onto=ax, shift=(1.6, -2.3))
+    _arrow(ax, (-2.28, -3.35), (-1.6, -3.35), (-1.4, -2.3), (1.6 - _width(graph.root) / 2, -2.3))
     for i, (c, text) in enumerate(((BLUE, f"a: {fine}"), (YELLOW, f"b: {coarse}"), *zip((GREEN, PINK), groups, strict=False))):
         _box(ax, (-3.75, -4.65 - 0.34 * i), text, c, width=1.3)
     return _fit(fig, ax, -4.6, 5.0, -5.95, 1.55)
@@ -163,7 +158,7 @@ def figure_3(steps: list[tuple[str, str, dict[str, dict[str, float]]]]):
         x, y = 3.5 + 3.2 * t, 0.85
         _box(ax, (x, 0), "GRU", "#f6c89f", width=0.84, height=0.6)
         _box(ax, (x, -1.0), fed if t else f"⟨START⟩ = {fed}", BLUE if t else YELLOW)
-        for a, b in (((0.45, 0), (0.8, 0)), ((last, 0), (x - 0.42, 0)), ((x, -0.84), (x, -0.31)), ((x, 0.31), (x, 0.64))):
+        for a, b in (*([] if t else [((0.45, 0), (0.8, 0))]), ((last, 0), (x - 0.42, 0)), ((x, -0.84), (x, -0.31)), ((x, 0.31), (x, 0.64))):
             _arrow(ax, a, b)
         for at, text in (((last + 0.3, 0.1), f"$f_{t}$"), ((x + 0.08, -0.62), f"$e_{t + 1}$"), ((x + 0.08, 0.42), f"$f_{t + 1}$")):
             ax.text(*at, text, fontsize=10)
@@ -174,8 +169,8 @@ def figure_3(steps: list[tuple[str, str, dict[str, dict[str, float]]]]):
                 ax.text(x + 0.16, y, answer, ha="right", va="center", fontsize=8, color=ink if ink == RED else "black")
                 ax.text(x + 0.26 + 0.55 * p, y, f"{p:.2f}", va="center", fontsize=7.5)
                 if ink == RED and t + 1 < len(steps):
-                    side, fed_at = x + 1.6, x + 3.2 - _width(steps[t + 1][0]) / 2
-                    _arrow(ax, (x + 1.2, y), (side, y), (side, -0.9), (side, -1.0), (fed_at, -1.0), color=RED)
+                    end, side = (x + 3.2 - _width(steps[t + 1][0]) / 2, -1), x + 1.6
+                    _arrow(ax, (x + 1.2, y), (side, y), (side, 0), (side, -1), end, color=RED)
                 y += 0.22
             ax.text(x - 1.1, y, block, fontsize=7.5, style="italic", color="#666660", va="center")
             y += 0.3

@@ -36,12 +36,12 @@ class Identity(nn.Module):
 class SmallCNN(nn.Module):
     """Four 3x3 convolutions from scratch for small drawings. uint8 images [B, S, S, 3] -> [B, 4 * width].
 
-    In training every image is flipped left to right with probability 1/2 and shifted by up to `shift` pixels.
+    In training every image is flipped left to right with probability 1/2.
     """
 
-    def __init__(self, width: int = 32, shift: int = 4):
+    def __init__(self, width: int = 16):
         super().__init__()
-        self.dim, self.key, self.shift = 4 * width, f"small-cnn-{width}", shift
+        self.dim, self.key = 4 * width, f"small-cnn-{width}"
         channels = [3, width, 2 * width, 2 * width, 4 * width]
         blocks = []
         for i, (a, b) in enumerate(zip(channels, channels[1:], strict=False)):
@@ -52,21 +52,13 @@ class SmallCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         z = x.permute(0, 3, 1, 2).float() / 127.5 - 1
         if self.training:
-            z = shifted(flipped(z), self.shift)
+            z = flipped(z)
         return self.body(z).mean((2, 3))
 
 
 def flipped(z: Tensor) -> Tensor:
     """Every image [B, 3, S, S] mirrored left to right with probability 1/2."""
     return torch.where(torch.rand(len(z), 1, 1, 1, device=z.device) < 0.5, z.flip(-1), z)
-
-
-def shifted(z: Tensor, by: int) -> Tensor:
-    """Every image [B, 3, S, S] moved by up to `by` pixels each way; its border pixels fill the gap."""
-    n, size = len(z), z.shape[-1]
-    rows, columns = ((torch.arange(size) + torch.randint(-by, by + 1, (n, 1))).clamp(0, size - 1).to(z.device) for _ in "yx")
-    image = torch.arange(n, device=z.device)[:, None, None]
-    return z.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 class TimmEncoder(nn.Module):
@@ -123,9 +115,9 @@ def load_lite0(model: nn.Module) -> str:
 
 
 def build_encoder(settings: dict) -> nn.Module:
-    """settings: {name: small-cnn, width, shift} or {name: <timm model>, pretrained, tune: frozen | all}."""
+    """settings: {name: small-cnn, width} or {name: <timm model>, pretrained, tune: frozen | all}."""
     if settings["name"] == "small-cnn":
-        return SmallCNN(settings.get("width", 32), settings.get("shift", 4))
+        return SmallCNN(settings.get("width", 16))
     return TimmEncoder(settings["name"], settings.get("pretrained", True), settings.get("tune", "frozen") == "frozen")
 
 

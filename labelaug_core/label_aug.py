@@ -42,35 +42,35 @@ class PathHead(nn.Module):
         self.register_buffer("b", torch.tensor(0.0))  # the average baseline b(r) of Eq. 5: a running mean
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
-        """The objective on one batch: features [B, d], y [B] indices into labels -> scalar."""
-        tree, through = self.tree, is_coarse and self.coarse == "reward"
+        """The objective on one batch of one dataset: features [B, d], y [B] indices into labels -> scalar.
+
+        A fine batch is scored where only fine labels end a path, as in evaluation; a coarse one on the joint tree.
+        """
+        tree = self.tree if is_coarse else self.fine_tree
+        through = is_coarse and self.coarse == "reward"
         if self.objective == "algorithm-1":
-            return self._algorithm_1(features, y, through)
-        slot_logp = self.decoder.slot_log_probs(features, tree, only=None if through else y)
-        if through:  # any path through the coarse label will do: exact, by expected reward or by its likelihood
+            return self._algorithm_1(features, y, tree, through)
+        slot_logp = self.decoder.slot_log_probs(features, tree, only=y)
+        if self.objective == "expected-reward":
+            uncertain = losses.is_uncertain(tree, y) | through
+            r = losses.reward(tree, y) * uncertain[:, None]
+            l_nd = losses.expected_reward(tree.path_log_probs(slot_logp), r)
+            return self.alpha * self._teacher_forcing(slot_logp, y, tree, through) + self.beta * l_nd
+        if through:  # the likelihood of all paths through the label, wherever they end
             p_through = (tree.path_log_probs(slot_logp).exp() * losses.reward(tree, y)).sum(1)
-            return -p_through.mean() if self.objective == "expected-reward" else -p_through.clamp(min=1e-12).log().mean()
+            return -p_through.clamp(min=1e-12).log().mean()
         if self.objective == "marginal":
             return losses.marginal_likelihood(tree.label_log_probs(slot_logp), y)
-        if self.objective == "question":
-            return losses.question_likelihood(tree, slot_logp, y)
-        l_d = self._teacher_forcing(slot_logp, y)
-        uncertain = losses.is_uncertain(tree, y)
-        rewarded = losses.reward(tree, y) * (tree.path_label == y[:, None]) * uncertain[:, None]
-        return self.alpha * l_d + self.beta * losses.expected_reward(tree.path_log_probs(slot_logp), rewarded)
+        return losses.question_likelihood(tree, slot_logp, y)
 
-    def _teacher_forcing(self, slot_logp: Tensor, y: Tensor) -> Tensor:
-        targets = losses.deterministic_paths(self.tree, y)
-        return losses.teacher_forcing(self.tree.answer_log_probs(slot_logp), targets, self.minibatch, self.n_p)
+    def _teacher_forcing(self, slot_logp: Tensor, y: Tensor, tree: PrefixTree, through: bool) -> Tensor:
+        targets = losses.deterministic_paths(tree, y) & (not through)
+        return losses.teacher_forcing(tree.answer_log_probs(slot_logp), targets, self.minibatch, self.n_p)
 
-    def _algorithm_1(self, features: Tensor, y: Tensor, through: bool) -> Tensor:
+    def _algorithm_1(self, features: Tensor, y: Tensor, tree: PrefixTree, through: bool) -> Tensor:
         """Algorithm 1. Part 1: teacher forcing; part 2: REINFORCE on the uncertain samples, one sampled path each."""
-        tree = self.tree
-        if through:
-            loss, uncertain = features.new_zeros(()), torch.ones_like(y, dtype=torch.bool)
-        else:
-            uncertain = losses.is_uncertain(tree, y)
-            loss = self.alpha * self._part_1(features, y)
+        uncertain = losses.is_uncertain(tree, y) | through
+        loss = features.new_zeros(()) if through else self.alpha * self._part_1(features, y, tree)
         if not uncertain.any():
             return loss
         with torch.no_grad():
@@ -81,20 +81,20 @@ class PathHead(nn.Module):
         share = uncertain.float().mean()  # a mean over the batch, like part 1
         l_nd = share * losses.reinforce(logp[:, None], torch.zeros_like(sampled), r, self.b)
         if self.training:
-            self.b.lerp_(r.mean(), 0.1)
+            self.b.lerp_(r.mean().to(self.b), 0.1)
         return loss + self.beta * l_nd
 
-    def _part_1(self, features: Tensor, y: Tensor) -> Tensor:
-        tree = self.tree
+    def _part_1(self, features: Tensor, y: Tensor, tree: PrefixTree) -> Tensor:
+        """Teacher forcing with the rate r_tf: where every coin says "force", the shared tree gives it in one pass."""
         steps = 1 if self.coin == "batch" else len(tree.levels)
         forced = (torch.rand(steps) <= self.r_tf).expand(len(tree.levels))
         if bool(forced.all()):
-            return self._teacher_forcing(self.decoder.slot_log_probs(features, tree, only=y), y)
-        rows, path = losses.deterministic_paths(tree, y).nonzero(as_tuple=True)
+            return self._teacher_forcing(self.decoder.slot_log_probs(features, tree, only=y), y, tree, False)
+        targets = losses.deterministic_paths(tree, y)
+        rows, path = targets.nonzero(as_tuple=True)
         if not len(rows):
             return features.new_zeros(())
         logp = self.decoder.sequence_log_probs(features[rows], tree, path, forced)
-        targets = losses.deterministic_paths(tree, y)
         table = features.new_zeros(targets.shape).index_put((rows, path), logp)
         return losses.teacher_forcing(table, targets, self.minibatch, self.n_p)
 

@@ -106,7 +106,7 @@ class PrefixTree(nn.Module):
             on_level = [[s for s in states if way[self.slot_state == s].any()] for way in self.on_way]
             width = max(map(len, on_level))
             keep(f"way_{t}", [(ss or [states[0]]) + (ss or [states[0]])[-1:] * (width - max(len(ss), 1)) for ss in on_level])
-        self.register_buffer("question", -self._path_sum(self.state_blocks[self.slot_state].float().log()), persistent=False)
+        self.register_buffer("question", -self._path_sum(self.state_blocks[self.slot_state].double().log()), persistent=False)
         keep("contains", [[float(v in path) for path in self.paths] for v in self.labels], torch.float)  # [K, P]
         certain = {v: set(graph.split_paths(v)[0]) for v in self.labels}
         keep("deterministic", [path in certain[path[-1]] for path in self.paths], torch.bool)  # [P], Def. 3.2
@@ -135,10 +135,14 @@ class PrefixTree(nn.Module):
 
     def path_log_probs(self, slot_logp: Tensor) -> Tensor:
         """log p(P | x) of every complete path, questions included; exp sums to 1 over P. [B, E] -> [B, P]."""
-        return self._path_sum(slot_logp) + self.question
+        return self._path_sum(slot_logp) + self.question.to(slot_logp.dtype)
 
     def label_log_probs(self, slot_logp: Tensor) -> Tensor:
-        """Exact log p(label | x): the log of the summed probability of the label's paths. [B, E] -> [B, K]."""
+        """Exact log p(label | x): the log of the summed probability of the label's paths. [B, E] -> [B, K].
+
+        That is the probability that a path *ends* at the label. Where an inner label (cat) and labels below it are
+        evaluated together, cat means "cat, and no more is said".
+        """
         return block_logsumexp(self.path_log_probs(slot_logp), self.path_label, len(self.labels))
 
     def question_log_likelihood(self, slot_logp: Tensor, y: Tensor) -> Tensor:

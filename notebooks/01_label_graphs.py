@@ -15,13 +15,13 @@
 # %% [markdown]
 # # 01 · Label graphs: many labels, one picture of the world
 #
-# **What you will learn.** How two datasets whose labels do not match are joined by *one graph over their labels*;
-# what a prediction path is; when a path is deterministic and when it is not (Definitions 3.1 to 3.3), which decides
-# how it is trained in notebook 04. You will redraw the paper's Figures 1 and 2 and count what is in every graph that
-# this companion ships.
+# **What you will learn.** How two datasets whose labels do not match are joined by *one graph over
+# their labels*; what a prediction path is; when a path is deterministic and when it is not
+# (Definitions 3.1 to 3.3), which decides how it is trained in notebook 04. You will redraw the
+# paper's Figures 1 and 2 and count what is in every graph that this companion ships.
 #
-# **What it needs.** Nothing but this repository: no data, no GPU, no earlier notebook. Sections 1, 3.1 and 3.2.1 to
-# 3.2.3 of the paper (arXiv 2106.09260) are what we read along with.
+# **What it needs.** Nothing but this repository: no data, no GPU, no earlier notebook. Sections 1,
+# 3.1 and 3.2.1 to 3.2.3 of the paper (arXiv 2106.09260) are what we read along with.
 #
 # **How long it takes.** A few seconds to run, about half an hour to read.
 
@@ -41,19 +41,21 @@ from labelaug_core.graph_file import GRAPHS, graph_from_dict, load_graph
 # %% [markdown]
 # ## 1 The problem: two datasets, two label sets
 #
-# Dataset $D_A$ has pictures of cats with their **breed**; dataset $D_B$ has pictures of cats and dogs with their
-# **species**. Ordinary deep learning trains two networks (Sec. 3.1):
+# Dataset $D_A$ has pictures of cats with their **breed**; dataset $D_B$ has pictures of cats and
+# dogs with their **species**. Ordinary deep learning trains two networks (Sec. 3.1):
 #
 # $$f^a: X^a \to Y^a, \qquad f^b: X^b \to Y^b .$$
 #
-# Why not pour both into one softmax? Because a softmax makes all its classes **compete**: raising *cat* lowers
-# *Birman*. But a Birman *is* a cat. The two labels differ in **granularity**, they do not exclude each other.
+# Why not pour both into one softmax? Because a softmax makes all its classes **compete**: raising
+# *cat* lowers *Birman*. But a Birman *is* a cat. The two labels differ in **granularity**, they do
+# not exclude each other.
 #
-# The paper's answer is not in the network but in the labels: put all of them on one graph, add nodes for what they
-# have in common (hair, colour), and let the network predict a **path** from the root to a label.
+# The paper's answer is not in the network but in the labels: put all of them on one graph, add
+# nodes for what they have in common (hair, colour), and let the network predict a **path** from the
+# root to a label.
 #
-# Here is the whole world of this notebook as a YAML table: a dozen nodes, small enough to keep in your head. Knowledge is
-# data here: you can correct it without touching code.
+# Here is the whole world of this notebook as a YAML table: a dozen nodes, small enough to keep in
+# your head. Knowledge is data here: you can correct it without touching code.
 
 # %%
 text = """
@@ -77,10 +79,11 @@ labels:
 graph = graph_from_dict(yaml.safe_load(text), "cats.yaml")
 
 # %% [markdown]
-# How to read it. A **group** is one question with one answer: an animal is a cat or a dog, its hair is short or long.
-# `below` says where the question is asked. The table of breeds has one column a question: a Birman has long hair and
-# a pointed coat. A *list* in a cell means that the breed comes in several: a British Shorthair may be solid, tabby or
-# pointed, and the breed alone does not tell which. That list is the whole reason for the second half of the paper.
+# How to read it. A **group** is one question with one answer: an animal is a cat or a dog, its hair
+# is short or long. `below` says where the question is asked. The table of breeds has one column a
+# question: a Birman has long hair and a pointed coat. A *list* in a cell means that the breed comes
+# in several: a British Shorthair may be solid, tabby or pointed, and the breed alone does not tell
+# which. That list is the whole reason for the second half of the paper.
 #
 # Figure 1 puts the two ways of learning side by side.
 
@@ -91,21 +94,23 @@ saved = drawing.save(fig, profile, "figure1.png")
 plt.show()
 
 # %% [markdown]
-# **Figure 1, and how to read it.** *Top:* two networks, two flat lists; the grey cat's label is *British Shorthair*,
-# the ginger cat's is *cat* (red outlines: the targets), and neither network learns anything from the other's pictures.
-# *Bottom:* blue nodes are labels of dataset a, yellow ones of dataset b, green and pink ones are **augmented**: labels
-# of no dataset, added from knowledge of cats. The grey cat's target is the red path. The ginger cat's target is its
-# first step, *animal → cat*: the coarse picture helps to train a step that the fine picture takes too. That shared
-# step is where the datasets are joined.
+# **Figure 1, and how to read it.** *Top:* two networks, two flat lists; the grey cat's label is
+# *British Shorthair*, the ginger cat's is *cat* (red outlines: the targets), and neither network
+# learns anything from the other's pictures. *Bottom:* blue nodes are labels of dataset a, yellow
+# ones of dataset b, green and pink ones are **augmented**: labels of no dataset, added from
+# knowledge of cats. The grey cat's target is the red path. The ginger cat's target is its first
+# step, *animal → cat*: the coarse picture helps to train a step that the fine picture takes too.
+# That shared step is where the datasets are joined.
 #
-# (The colours follow the paper's caption of Figure 1. In all other drawings, as in its Figure 2: root yellow, labels
-# green, augmented nodes blue.)
+# (The colours follow the paper's caption of Figure 1. In all other drawings, as in its Figure 2:
+# root yellow, labels green, augmented nodes blue.)
 
 # %% [markdown]
 # ## 2 The graph $G = (V, E)$
 #
-# The paper builds it in four steps (Sec. 3.2.1): (1) start with the root, $V = \{v_0\}$; (2) add the labels of both
-# datasets; (3) add augmented nodes, from domain knowledge; (4) add the edges. In one line:
+# The paper builds it in four steps (Sec. 3.2.1): (1) start with the root, $V = \{v_0\}$; (2) add
+# the labels of both datasets; (3) add augmented nodes, from domain knowledge; (4) add the edges. In
+# one line:
 #
 # $$V = \{v_0\} \cup Y_a \cup Y_b \cup Y_{aug}, \qquad E \subseteq V \times V, \qquad N_v = |V|, \quad N_e = |E| .$$
 #
@@ -122,11 +127,12 @@ print("Y_aug =", Y_aug)
 print("N_v =", len(graph.nodes), "  N_e =", len(E))
 
 # %% [markdown]
-# Check by hand: 1 root + 3 breeds + 2 species + 5 attributes = 11 nodes. Edges: 2 below *animal*, 5 below *cat*, and
-# one for each cell entry of the table: 4 for the British Shorthair, 2 for the Mau, 2 for the Birman: 2 + 5 + 8 = 15.
+# Check by hand: 1 root + 3 breeds + 2 species + 5 attributes = 11 nodes. Edges: 2 below *animal*, 5
+# below *cat*, and one for each cell entry of the table: 4 for the British Shorthair, 2 for the Mau,
+# 2 for the Birman: 2 + 5 + 8 = 15.
 #
-# Two properties must hold for any label graph: the four sets make up $V$ with nothing left over, and the edges have no
-# cycle (else a path could run for ever). We assert both.
+# Two properties must hold for any label graph: the four sets make up $V$ with nothing left over,
+# and the edges have no cycle (else a path could run for ever). We assert both.
 
 # %%
 assert {v0} | set(Y_a) | set(Y_b) | set(Y_aug) == set(graph.nodes)
@@ -136,13 +142,15 @@ for v in graph.nodes:  # parents come first in the file, so one pass finds any c
     seen.add(v)
 
 # %% [markdown]
-# > **Deviation from the paper.** Section 3.2.1 assumes that the label sets do not overlap, $Y_a \cap Y_b = \emptyset$;
-# > Section 4.1 then uses flowers of which 8 labels are in both. We allow both cases: a label is a *node*, and any number of
-# > datasets may put a class on it. A label may also be an **inner** node, as *cat* is here: the paper's own graph has
-# > that, its definitions do not mention it.
+# > **Deviation from the paper.** Section 3.2.1 assumes that the label sets do not overlap, $Y_a
+# > \cap Y_b = \emptyset$; Section 4.1 then uses flowers of which 8 labels are in both. We allow
+# > both cases: a label is a *node*, and any number of datasets may put a class on it. A label may
+# > also be an **inner** node, as *cat* is here: the paper's own graph has that, its definitions do
+# > not mention it.
 #
-# What hangs below a node falls into **questions**: the competing groups of its children. Below *cat* there are two,
-# and they are independent of each other. Remember this: notebook 02 is about nothing else.
+# What hangs below a node falls into **questions**: the competing groups of its children. Below
+# *cat* there are two, and they are independent of each other. Remember this: notebook 02 is about
+# nothing else.
 
 # %% tags=["nbval-check-output"]
 for v in ("animal", "cat", "Shorthair"):
@@ -150,11 +158,12 @@ for v in ("animal", "cat", "Shorthair"):
         print(f"at {v:<10} {graph.question[group]:<23} {', '.join(answers)}")
 
 # %% [markdown]
-# Note the last line: at *Shorthair* the question "which breed?" has only two answers left, because a Birman is not a
-# child of *Shorthair*. Walking down the graph narrows the choice, exactly as in the game of twenty questions.
+# Note the last line: at *Shorthair* the question "which breed?" has only two answers left, because
+# a Birman is not a child of *Shorthair*. Walking down the graph narrows the choice, exactly as in
+# the game of twenty questions.
 #
-# A file can be wrong, and a wrong graph would train without complaint. So every rule is checked on loading, and the
-# message names the file, the node and the rule. Here we misspell a colour.
+# A file can be wrong, and a wrong graph would train without complaint. So every rule is checked on
+# loading, and the message names the file, the node and the rule. Here we misspell a colour.
 
 # %% tags=["nbval-check-output"]
 try:
@@ -165,13 +174,13 @@ except GraphError as error:
 # %% [markdown]
 # ## 3 Prediction paths
 #
-# A **prediction path** runs from the root to a label and is closed by the token $\langle eop\rangle$, "end of path"
-# (Sec. 3.2.2):
+# A **prediction path** runs from the root to a label and is closed by the token $\langle
+# eop\rangle$, "end of path" (Sec. 3.2.2):
 #
 # $$P(v) = v_0 \circ v_1 \circ \dots \circ v \circ v_{\langle eop \rangle} .$$
 #
-# The **ground-truth paths** of a sample $(x, y)$ are *all* paths to the node $v$ of its label $y$. A recursion lists
-# them: the paths to $v$ are the paths to each parent of $v$, with $v$ appended.
+# The **ground-truth paths** of a sample $(x, y)$ are *all* paths to the node $v$ of its label $y$.
+# A recursion lists them: the paths to $v$ are the paths to each parent of $v$, with $v$ appended.
 
 # %% tags=["nbval-check-output"]
 def paths_to(v):
@@ -185,11 +194,12 @@ for path in paths_to("British Shorthair"):
     print(" ∘ ".join(path))
 
 # %% [markdown]
-# Four paths: one through its hair, three through its possible colours, as in the paper's example. A path answers *one*
-# question below *cat*, not both: it is one of several ways to arrive at the breed, not a full description of the animal.
+# Four paths: one through its hair, three through its possible colours, as in the paper's example. A
+# path answers *one* question below *cat*, not both: it is one of several ways to arrive at the
+# breed, not a full description of the animal.
 #
-# Property: the core lists the same paths, and counting them needs no list: the number of paths to $v$ is the sum of
-# the numbers of paths to its parents.
+# Property: the core lists the same paths, and counting them needs no list: the number of paths to
+# $v$ is the sum of the numbers of paths to its parents.
 
 # %% tags=["nbval-check-output"]
 for label in graph.label_nodes():
@@ -200,17 +210,19 @@ for label in graph.label_nodes():
 # %% [markdown]
 # ## 4 Competing nodes (Definition 3.1)
 #
-# > *u and w are competing nodes when u and w share a same ancestor node, and they are mutually exclusive in the
-# > taxonomy.*
+# > *u and w are competing nodes when u and w share a same ancestor node, and they are mutually
+# > exclusive in the taxonomy.*
 #
-# Read the first half literally: the root is an ancestor of every node, so *every* pair shares one. The definition then rests
-# on "mutually exclusive in the taxonomy" alone, and that is not something the edges can tell: *Shorthair* and
-# *Tabby-Color* are siblings just as *Shorthair* and *Longhair* are, yet only the latter exclude each other.
+# Read the first half literally: the root is an ancestor of every node, so *every* pair shares one.
+# The definition then rests on "mutually exclusive in the taxonomy" alone, and that is not something
+# the edges can tell: *Shorthair* and *Tabby-Color* are siblings just as *Shorthair* and *Longhair*
+# are, yet only the latter exclude each other.
 #
-# > **Deviation from the paper.** Competition is an **annotation**, not a property of the edges: the YAML file names the
-# > groups, and $u$ and $w$ compete if and only if $u \neq w$ and $group(u) = group(w)$. (Groups marked `exclusive:
-# > false`, such as arXiv's cross-listed categories, have no competing members at all.) This is what the paper's
-# > example does in words, "which can be named as Hair group".
+# > **Deviation from the paper.** Competition is an **annotation**, not a property of the edges: the
+# > YAML file names the groups, and $u$ and $w$ compete if and only if $u \neq w$ and $group(u) =
+# > group(w)$. (Groups marked `exclusive: false`, such as arXiv's cross-listed categories, have no
+# > competing members at all.) This is what the paper's example does in words, "which can be named
+# > as Hair group".
 
 # %% tags=["nbval-check-output"]
 def competing(u, w):
@@ -222,8 +234,9 @@ for u, w in (("Shorthair", "Longhair"), ("Shorthair", "Tabby-Color"), ("Tabby-Co
     print(f"{u} / {w}: {competing(u, w)}")
 
 # %% [markdown]
-# What the literal reading would do, in numbers: all 45 pairs below the root compete, and no label that has two paths
-# would have a deterministic one left, since *Shorthair* would compete with *Tabby-Color* (section 5 says why that matters).
+# What the literal reading would do, in numbers: all 45 pairs below the root compete, and no label
+# that has two paths would have a deterministic one left, since *Shorthair* would compete with
+# *Tabby-Color* (section 5 says why that matters).
 
 # %% tags=["nbval-check-output"]
 pairs = list(combinations(graph.nodes[1:], 2))
@@ -236,12 +249,13 @@ print("pairs:", len(pairs), "  share an ancestor:", sum(share_ancestor), "  comp
 # %% [markdown]
 # ## 5 Deterministic and nondeterministic paths (Definitions 3.2 and 3.3)
 #
-# A path $P(v)$ is **nondeterministic** if there is *another* path $P'(v)$ to the same label with $u \in P(v)$,
-# $w \in P'(v)$ and $u, w$ competing. Else it is **deterministic**.
+# A path $P(v)$ is **nondeterministic** if there is *another* path $P'(v)$ to the same label with $u
+# \in P(v)$, $w \in P'(v)$ and $u, w$ competing. Else it is **deterministic**.
 #
-# In plain words: take the label as given and ask of each node on the path, "could this have been otherwise?" All
-# British Shorthairs have short hair, so the path through *Shorthair* is right for every picture of one. The path
-# through *Tabby-Color* is right for some pictures and wrong for others: the label does not say which.
+# In plain words: take the label as given and ask of each node on the path, "could this have been
+# otherwise?" All British Shorthairs have short hair, so the path through *Shorthair* is right for
+# every picture of one. The path through *Tabby-Color* is right for some pictures and wrong for
+# others: the label does not say which.
 
 # %% tags=["nbval-check-output"]
 def is_deterministic(path, ground_truth):
@@ -255,12 +269,13 @@ for path in paths_to("British Shorthair"):
     print(f"{kind:<17} {' ∘ '.join(path)}")
 
 # %% [markdown]
-# Check one by hand: for the path through *Tabby-Color*, another path to the same label runs through *Solid-Color*, and
-# the two compete: nondeterministic. For the path through *Shorthair*, a competitor would be *Longhair*, and no path to
-# *British Shorthair* runs through it: deterministic. Exactly the paper's count: **1 deterministic, 3 nondeterministic**.
+# Check one by hand: for the path through *Tabby-Color*, another path to the same label runs through
+# *Solid-Color*, and the two compete: nondeterministic. For the path through *Shorthair*, a
+# competitor would be *Longhair*, and no path to *British Shorthair* runs through it: deterministic.
+# Exactly the paper's count: **1 deterministic, 3 nondeterministic**.
 #
-# Property: the core's faster version (it counts on how many of a label's paths each node lies, instead of comparing all
-# pairs of paths) agrees with the definition for every label.
+# Property: the core's faster version (it counts on how many of a label's paths each node lies,
+# instead of comparing all pairs of paths) agrees with the definition for every label.
 
 # %%
 for label in graph.label_nodes():
@@ -277,11 +292,12 @@ fig = drawing.draw_graph(graph)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Follow the edges *into* a label: solid ones tell the network what every picture of that label
-# shows, dashed ones what some of them show. *Tabby-Color → Egyptian Mau* is solid and *Tabby-Color → British
-# Shorthair* dashed: **determinism belongs to a path, not to a node**. So the Mau's pictures teach the network what
-# tabby looks like, and with that knowledge it may decide, picture by picture, whether a British Shorthair is tabby.
-# Nobody ever labelled the colour of a British Shorthair! Section 4.4 of the paper rests on this effect.
+# **How to read it.** Follow the edges *into* a label: solid ones tell the network what every
+# picture of that label shows, dashed ones what some of them show. *Tabby-Color → Egyptian Mau* is
+# solid and *Tabby-Color → British Shorthair* dashed: **determinism belongs to a path, not to a
+# node**. So the Mau's pictures teach the network what tabby looks like, and with that knowledge it
+# may decide, picture by picture, whether a British Shorthair is tabby. Nobody ever labelled the
+# colour of a British Shorthair! Section 4.4 of the paper rests on this effect.
 #
 # Highlighting a path shows one prediction, or one explanation, in its context.
 
@@ -290,15 +306,16 @@ fig = drawing.draw_graph(graph, path=("animal", "cat", "Tabby-Color", "Egyptian 
 plt.show()
 
 # %% [markdown]
-# **How to read it.** The red path is one of the Mau's two deterministic paths. At *cat* it answered the question
-# "what is its pattern?" and left "how long is its hair?" unasked.
+# **How to read it.** The red path is one of the Mau's two deterministic paths. At *cat* it answered
+# the question "what is its pattern?" and left "how long is its hair?" unasked.
 
 # %% [markdown]
 # ## 6 Figure 2: the same on the real pet graph
 #
-# Now the graph that the pet experiments use: 37 breeds of Oxford-IIIT Pet and the 2 species of Dogs vs. Cats. We draw
-# the part that the paper's Figure 2 shows: the root, two labels (*cat* of one dataset, *British Shorthair* of the
-# other) and the five attributes of the hair and colour groups that the paper names.
+# Now the graph that the pet experiments use: 37 breeds of Oxford-IIIT Pet and the 2 species of Dogs
+# vs. Cats. We draw the part that the paper's Figure 2 shows: the root, two labels (*cat* of one
+# dataset, *British Shorthair* of the other) and the five attributes of the hair and colour groups
+# that the paper names.
 
 # %%
 pet = load_graph("pet")
@@ -308,12 +325,14 @@ saved = drawing.save(fig, profile, "figure2.png")
 plt.show()
 
 # %% [markdown]
-# **Figure 2, and how to read it.** From *cat* down to *British Shorthair* one way is solid (short hair) and three are
-# dashed (the colours). *Longhair* is drawn because it competes with *Shorthair*; it leads to other breeds.
+# **Figure 2, and how to read it.** From *cat* down to *British Shorthair* one way is solid (short
+# hair) and three are dashed (the colours). *Longhair* is drawn because it competes with
+# *Shorthair*; it leads to other breeds.
 #
-# > **Deviation from the paper.** The paper's label graphs were never published. Ours are written from breed standards
-# > (the sources are listed in each file) and keep the cells that the paper names. So they are larger than Figure 2: a
-# > British Shorthair is also asked for its marking, white, eyes, ears, head and body.
+# > **Deviation from the paper.** The paper's label graphs were never published. Ours are written
+# > from breed standards (the sources are listed in each file) and keep the cells that the paper
+# > names. So they are larger than Figure 2: a British Shorthair is also asked for its marking,
+# > white, eyes, ears, head and body.
 
 # %% tags=["nbval-check-output"]
 certain, uncertain = pet.split_paths("British Shorthair")
@@ -326,14 +345,15 @@ fig = drawing.draw_graph(pet, labels=["British Shorthair"], sideways=True)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** From left to right. Each frame is a question; a frame with a single node is a question that the
-# breed settles (hair, head, body), a frame with several nodes is one that only the picture can settle.
+# **How to read it.** From left to right. Each frame is a question; a frame with a single node is a
+# question that the breed settles (hair, head, body), a frame with several nodes is one that only
+# the picture can settle.
 
 # %% [markdown]
 # ## 7 How two datasets meet
 #
-# With both label sets on one graph, "who is coarser than whom" is a matter of looking at ancestors. No label of the
-# one needs to equal a label of the other.
+# With both label sets on one graph, "who is coarser than whom" is a matter of looking at ancestors.
+# No label of the one needs to equal a label of the other.
 
 # %% tags=["nbval-check-output"]
 report = graph.join_report(fine="breeds", coarse="species")
@@ -341,15 +361,16 @@ for what in ("shared", "coarser", "unrelated"):
     print(f"{what:<10}{report[what]}")
 
 # %% [markdown]
-# *cat* is coarser than all three breeds, *dog* is related to none of them: a picture of a dog still teaches the first
-# question. This report is the first thing to look at when you join two datasets of your own (notebook 99).
+# *cat* is coarser than all three breeds, *dog* is related to none of them: a picture of a dog still
+# teaches the first question. This report is the first thing to look at when you join two datasets
+# of your own (notebook 99).
 
 # %% [markdown]
 # ## 8 Every graph we ship, in numbers
 #
-# For each file in `labelaug_core/graphs/`: nodes, edges, competing groups, labels (each node once), the mean number of
-# paths per label, and the share of those paths that is nondeterministic, that is, the share that teacher
-# forcing cannot use.
+# For each file in `labelaug_core/graphs/`: nodes, edges, competing groups, labels (each node once),
+# the mean number of paths per label, and the share of those paths that is nondeterministic, that
+# is, the share that teacher forcing cannot use.
 
 # %% tags=["nbval-check-output"]
 print(f"{'graph':<11}{'nodes':>6}{'edges':>7}{'groups':>8}{'labels':>8}{'paths/label':>13}{'nondeterministic':>18}")
@@ -378,14 +399,15 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Left: breeds that come in all colours, where almost nothing is certain from the label alone. Right:
-# breeds whose every attribute is settled (a plain bar). They are the teachers: the network learns from them what an
-# attribute looks like, and applies it to the breeds on the left.
+# **How to read it.** Left: breeds that come in all colours, where almost nothing is certain from
+# the label alone. Right: breeds whose every attribute is settled (a plain bar). They are the
+# teachers: the network learns from them what an attribute looks like, and applies it to the breeds
+# on the left.
 #
 # The ablation of Section 4.5 makes graphs smaller, by 36 % and by 63 % of the augmented nodes.
 #
-# > **Deviation from the paper.** It does not say which nodes went. Our rule drops whole questions, first those that the
-# > label answers least often; every label stays reachable.
+# > **Deviation from the paper.** It does not say which nodes went. Our rule drops whole questions,
+# > first those that the label answers least often; every label stays reachable.
 
 # %% tags=["nbval-check-output"]
 for fraction in (0.0, 0.36, 0.63):
@@ -403,8 +425,9 @@ for fraction in (0.0, 0.36, 0.63):
 #
 # ## Exercises
 #
-# **1.** Birmans also come with tabby points ("lynx points"). Give the Birman a second colour, *Tabby-Color*. Before
-# you run anything: how many paths has it now, and which of them are deterministic? Does the change touch the Mau?
+# **1.** Birmans also come with tabby points ("lynx points"). Give the Birman a second colour,
+# *Tabby-Color*. Before you run anything: how many paths has it now, and which of them are
+# deterministic? Does the change touch the Mau?
 
 # %% tags=["solution", "nbval-check-output"]
 changed = text.replace("Birman: [Longhair, Point-Color]", "Birman: [Longhair, [Point-Color, Tabby-Color]]")
@@ -413,24 +436,25 @@ for label in ("Birman", "Egyptian Mau"):
     print(label, [len(paths) for paths in lynx.split_paths(label)], "deterministic, nondeterministic")
 
 # %% [markdown]
-# The Birman has three paths: *Longhair* stays deterministic, the two colours become nondeterministic. The path through
-# *Point-Color* lost its certainty although nothing on it changed: determinism depends on the *other* paths. The Mau's two
-# paths to itself are untouched.
+# The Birman has three paths: *Longhair* stays deterministic, the two colours become
+# nondeterministic. The path through *Point-Color* lost its certainty although nothing on it
+# changed: determinism depends on the *other* paths. The Mau's two paths to itself are untouched.
 #
-# **2.** Suppose a path had to answer *all* questions in turn (hair, then colour, then ...) instead of one of them. How many
-# paths would the British Shorthair have in the little graph, and how many in the pet graph? What would be left of
-# deterministic paths?
+# **2.** Suppose a path had to answer *all* questions in turn (hair, then colour, then ...) instead
+# of one of them. How many paths would the British Shorthair have in the little graph, and how many
+# in the pet graph? What would be left of deterministic paths?
 #
 # <details><summary>Solution</summary>
 #
-# The number of paths would be a *product* over the questions instead of a sum: 1 × 3 = 3 in the little graph, and
-# 1 · 3 · 4 · 2 · 3 · 2 · 1 · 1 = 144 in the pet graph, against 1 + 3 + 4 + 2 + 3 + 2 + 1 + 1 = 17 now. All of them would
-# carry a colour, so all of them would be nondeterministic: teacher forcing would have nothing to work on. Asking one
-# question per path keeps the certain answers apart from the uncertain ones.
+# The number of paths would be a *product* over the questions instead of a sum: 1 × 3 = 3 in the
+# little graph, and 1 · 3 · 4 · 2 · 3 · 2 · 1 · 1 = 144 in the pet graph, against the sum,
+# which is 1 + 3 + 4 + 2 + 3 + 2 + 1 + 1 = 17 now. All of them would carry a colour, so all of them would be nondeterministic:
+# teacher forcing would have nothing to work on. Asking one question per path keeps the certain
+# answers apart from the uncertain ones.
 # </details>
 #
-# **3.** A third dataset labels pictures by hair length only. Add it to the YAML text in one line. What does the join
-# report say about it and the breeds?
+# **3.** A third dataset labels pictures by hair length only. Add it to the YAML text in one line.
+# What does the join report say about it and the breeds?
 
 # %% tags=["solution", "nbval-check-output"]
 three = graph_from_dict(yaml.safe_load(text + "  lengths: {groups: [hair]}\n"), "cats.yaml")
@@ -438,16 +462,18 @@ print(three.join_report(fine="breeds", coarse="lengths")["coarser"])
 print("augmented nodes left:", three.augmented)
 
 # %% [markdown]
-# *Shorthair* and *Longhair* were augmented nodes and are labels now, coarser than the breeds below them. Nothing else
-# changes: a label and an attribute differ only in whether some dataset names them.
+# *Shorthair* and *Longhair* were augmented nodes and are labels now, coarser than the breeds below
+# them. Nothing else changes: a label and an attribute differ only in whether some dataset names
+# them.
 #
-# **4.** Definition 3.2 speaks of *another* path to the label. What would go wrong if we compared a path with itself too,
-# or only compared nodes at the same depth?
+# **4.** Definition 3.2 speaks of *another* path to the label. What would go wrong if we compared a
+# path with itself too, or only compared nodes at the same depth?
 #
 # <details><summary>Solution</summary>
 #
-# Comparing a path with itself changes nothing as long as no path carries two members of one group; in a taxonomy where
-# a group spans two levels (say *Tabby-Color* above *Spotted-Tabby*, both called "color") such a path would contradict
-# itself and never be deterministic. Comparing equal depths only would miss competitors that one path meets
-# early and another late, for instance if one breed reached its colour through an extra node.
+# Comparing a path with itself changes nothing as long as no path carries two members of one group;
+# in a taxonomy where a group spans two levels (say *Tabby-Color* above *Spotted-Tabby*, both called
+# "color") such a path would contradict itself and never be deterministic. Comparing equal depths
+# only would miss competitors that one path meets early and another late, for instance if one breed
+# reached its colour through an extra node.
 # </details>

@@ -15,13 +15,15 @@
 # %% [markdown]
 # # 03 · The decoder: walking down the graph, one question at a time
 #
-# **What you will learn.** How a GRU turns a picture's features into a path (Eq. 1, Figure 3); Algorithm 2, greedy
-# decoding, with every number printed; why illegal answers must be masked; how all paths are scored at the price of
-# their shared beginnings; and why the greedy path is not always the most probable label.
+# **What you will learn.** How a GRU turns a picture's features into a path (Eq. 1, Figure 3);
+# Algorithm 2, greedy decoding, with every number printed; why illegal answers must be masked; how
+# all paths are scored at the price of their shared beginnings; and why the greedy path is not
+# always the most probable label.
 #
-# **What it needs.** Paths (notebook 01) and block softmax (notebook 02). That a recurrent network has a hidden state; no
-# more, the GRU is written out below. No data, no GPU: the features are random vectors and the weights are untrained, so
-# *what* is predicted means nothing here. *How* it is predicted is the subject.
+# **What it needs.** Paths (notebook 01) and block softmax (notebook 02). That a recurrent network
+# has a hidden state; no more, the GRU is written out below. No data, no GPU: the features are
+# random vectors and the weights are untrained, so *what* is predicted means nothing here. *How* it
+# is predicted is the subject.
 #
 # **How long it takes.** A few seconds to run, about half an hour to read.
 
@@ -68,8 +70,9 @@ fine, everything = graph.label_nodes("breeds"), graph.label_nodes()  # 3 labels;
 # %% [markdown]
 # ## 1 The parts
 #
-# The paper's model (Sec. 3.2.7) is an **encoder** $g_{enc}$, any network that turns a picture or a text into a feature
-# vector $f \in \mathbb{R}^d$, and a **decoder** $g_{dec}$, a GRU that walks down the graph. The decoder has four parts:
+# The paper's model (Sec. 3.2.7) is an **encoder** $g_{enc}$, any network that turns a picture or a
+# text into a feature vector $f \in \mathbb{R}^d$, and a **decoder** $g_{dec}$, a GRU that walks
+# down the graph. The decoder has four parts:
 #
 # | part | shape | what it does |
 # |---|---|---|
@@ -78,7 +81,8 @@ fine, everything = graph.label_nodes("breeds"), graph.label_nodes()  # 3 labels;
 # | `cell` | $H, H \to H$ | the GRU, $g$ of Eq. 1 |
 # | `score` | $H \to N + 1$ | a score $z_u$ for each node, and for $\langle eop \rangle$ |
 #
-# We draw the weights larger than one would for training, so that the printed probabilities are not all near one half.
+# We draw the weights larger than one would for training, so that the printed probabilities are not
+# all near one half.
 
 # %% tags=["nbval-check-output"]
 decoder = PathDecoder(graph, d, hidden)
@@ -93,8 +97,9 @@ print("N =", len(graph.nodes), " H =", hidden, " features:", [f"{value:.4f}" for
 #
 # $$f_t = g(e_t, f_{t-1}) \tag{1}$$
 #
-# $f_{t-1}$ is what the decoder knows so far, $e_t$ the vector of the node it has just stepped on. For a GRU (Cho et al.,
-# 2014) $g$ is, with $\sigma$ the sigmoid and $\odot$ the product entry by entry,
+# $f_{t-1}$ is what the decoder knows so far, $e_t$ the vector of the node it has just stepped on.
+# For a GRU (Cho et al., 2014) $g$ is, with $\sigma$ the sigmoid and $\odot$ the product entry by
+# entry,
 #
 # $$\begin{aligned}
 # r &= \sigma(W_r e_t + U_r f_{t-1} + b_r) && \text{reset: how much of the past enters the proposal} \\
@@ -103,7 +108,8 @@ print("N =", len(graph.nodes), " H =", hidden, " features:", [f"{value:.4f}" for
 # f_t &= (1 - k) \odot n + k \odot f_{t-1} .
 # \end{aligned}$$
 #
-# PyTorch stacks the three $W$ into `weight_ih` $[3H, H]$ and the three $U$ into `weight_hh` $[3H, H]$.
+# PyTorch stacks the three $W$ into `weight_ih` $[3H, H]$ and the three $U$ into `weight_hh` $[3H,
+# H]$.
 
 # %%
 def g(e, f, cell):
@@ -115,8 +121,8 @@ def g(e, f, cell):
     return (1 - k) * n + k * f
 
 # %% [markdown]
-# Small enough to check by hand: a GRU with $H = 1$ whose weights are all zero. Then $r = k = \sigma(0) = \frac12$ and
-# $n = \tanh(0) = 0$, so a step *halves* the state, whatever is fed in.
+# Small enough to check by hand: a GRU with $H = 1$ whose weights are all zero. Then $r = k =
+# \sigma(0) = \frac12$ and $n = \tanh(0) = 0$, so a step *halves* the state, whatever is fed in.
 
 # %% tags=["nbval-check-output"]
 zero = torch.nn.GRUCell(1, 1)
@@ -140,10 +146,11 @@ assert torch.allclose(mine, decoder.cell(e, f), atol=1e-12)
 #
 # $$f_0 = \tanh(W_0 f + b_0), \qquad e_1 = e_{\langle START \rangle}, \qquad f_1 = g(e_1, f_0).$$
 #
-# > **Deviation from the paper.** It says "Initial $f_0$ by $f$" and leaves the sizes and $\langle START \rangle$ open. We
-# > use a linear layer and a tanh, which keeps $f_0$ in the GRU's own range (-1, 1), and take the **root's vector** as
-# > $\langle START \rangle$: every path starts there. Algorithms 1 (part 2) and 2 call $g_{dec}(G, f, t)$ *without* the
-# > state $f_{i-1}$; taken literally the decoder would forget where it came from. We carry it, as Eq. 1 does.
+# > **Deviation from the paper.** It says "Initial $f_0$ by $f$" and leaves the sizes and $\langle
+# > START \rangle$ open. We use a linear layer and a tanh, which keeps $f_0$ in the GRU's own range
+# > (-1, 1), and take the **root's vector** as $\langle START \rangle$: every path starts there.
+# > Algorithms 1 (part 2) and 2 call $g_{dec}(G, f, t)$ *without* the state $f_{i-1}$; taken
+# > literally the decoder would forget where it came from. We carry it, as Eq. 1 does.
 
 # %% tags=["nbval-check-output"]
 f0 = torch.tanh(decoder.start(x))  # [H]
@@ -154,9 +161,9 @@ print("f_1 =", [f"{value:7.4f}" for value in f1])
 # %% [markdown]
 # ## 3 From the state to probabilities: legal answers, block by block
 #
-# At node $v$ the layer `score` gives a $z_u$ for **all** $N + 1$ nodes; but only a few are possible next steps. An answer
-# $u$ is **legal** if it is a child of $v$ and is, or leads to, a label that may be predicted; $\langle eop \rangle$ is legal
-# if $v$ is such a label itself.
+# At node $v$ the layer `score` gives a $z_u$ for **all** $N + 1$ nodes; but only a few are possible
+# next steps. An answer $u$ is **legal** if it is a child of $v$ and is, or leads to, a label that
+# may be predicted; $\langle eop \rangle$ is legal if $v$ is such a label itself.
 
 # %%
 def legal_blocks(v, allowed):
@@ -172,12 +179,12 @@ for allowed, name in ((everything, "all labels"), (fine, "breeds only")):
         print(f"{name:<12} at {v:<9}", legal_blocks(v, allowed))
 
 # %% [markdown]
-# The **legality mask** depends on which labels are asked for. With breeds only, *dog* and the $\langle eop \rangle$ after
-# *cat* are gone: a fine-grained test can never end at *cat*.
+# The **legality mask** depends on which labels are asked for. With breeds only, *dog* and the
+# $\langle eop \rangle$ after *cat* are gone: a fine-grained test can never end at *cat*.
 #
-# > **Deviation from the paper.** The paper passes the graph $G$ to the decoder and does not say what for. We mask
-# > illegal answers with $-\infty$ before the softmax, in training and in evaluation, and at evaluation only the
-# > evaluated dataset's labels are legal ends.
+# > **Deviation from the paper.** The paper passes the graph $G$ to the decoder and does not say
+# > what for. We mask illegal answers with $-\infty$ before the softmax, in training and in
+# > evaluation, and at evaluation only the evaluated dataset's labels are legal ends.
 #
 # Then block softmax over the legal answers (notebook 02):
 
@@ -197,12 +204,13 @@ for question, answers in answer_probabilities("animal", f1, everything).items():
 # %% [markdown]
 # ## 4 Algorithm 2, step by step
 #
-# Greedy decoding, in words: start at the root; at each step feed the node just reached, look at the probabilities, take
-# the largest, append it; stop at $\langle eop \rangle$.
+# Greedy decoding, in words: start at the root; at each step feed the node just reached, look at the
+# probabilities, take the largest, append it; stop at $\langle eop \rangle$.
 #
-# > **Deviation from the paper.** Algorithm 2 writes the chosen node into $t_i$, the very variable that it has just read, and
-# > never sets $t_{i+1}$: as printed, step $i+1$ would be fed nothing. We feed the node chosen. And a question that has one legal answer ($p = 1$ by
-# > construction) is asked only where no other is left: notebook 02 shows that it would win every time otherwise.
+# > **Deviation from the paper.** Algorithm 2 writes the chosen node into $t_i$, the very variable
+# > that it has just read, and never sets $t_{i+1}$: as printed, step $i+1$ would be fed nothing. We
+# > feed the node chosen. And a question that has one legal answer ($p = 1$ by construction) is
+# > asked only where no other is left: notebook 02 shows that it would win every time otherwise.
 
 # %%
 def greedy(x, allowed, steps=None):
@@ -231,9 +239,9 @@ for t, (v, u, blocks) in enumerate(steps, start=1):
 print("path:", " ∘ ".join(path))
 
 # %% [markdown]
-# Read it from top to bottom; the star is the answer taken, the largest number among the questions with a choice. The
-# one-member block $\langle eop \rangle$ has 1.0000 at *cat* and is passed over. Note that the *question* is chosen by
-# confidence: the decoder asks what it can answer best.
+# Read it from top to bottom; the star is the answer taken, the largest number among the questions
+# with a choice. The one-member block $\langle eop \rangle$ has 1.0000 at *cat* and is passed over.
+# Note that the *question* is chosen by confidence: the decoder asks what it can answer best.
 #
 # Property: the core's batched version takes the same path, for 200 pictures and for both masks.
 
@@ -261,18 +269,20 @@ saved = drawing.save(fig, profile, "figure3.png")
 plt.show()
 
 # %% [markdown]
-# **Figure 3, and how to read it.** From left to right: the encoder sees the picture once; its features start the GRU's
-# state, which is handed on along the grey line. From bottom to top at each step: the node just reached goes in as $e_t$,
-# the state $f_t$ comes out, and one block softmax per question turns it into probabilities. The red answer is fed
-# to the next step. The picture enters through $f_0$ only; everything later rides on the state.
+# **Figure 3, and how to read it.** From left to right: the encoder sees the picture once; its
+# features start the GRU's state, which is handed on along the grey line. From bottom to top at each
+# step: the node just reached goes in as $e_t$, the state $f_t$ comes out, and one block softmax per
+# question turns it into probabilities. The red answer is fed to the next step. The picture enters
+# through $f_0$ only; everything later rides on the state.
 
 # %% [markdown]
 # ## 6 All paths at once: the prefix tree
 #
-# For training and for exact probabilities we need *every* path's score, not only the greedy one's. Path by path, the
-# GRU would run through *animal* and *cat* again for each. But paths that begin alike have the same state there: Eq. 1
-# depends on the prefix only. So the core keeps a **prefix tree**: one **state** for each prefix at which there is
-# something to answer, one **slot** for each possible answer, one **block** for each question.
+# For training and for exact probabilities we need *every* path's score, not only the greedy one's.
+# Path by path, the GRU would run through *animal* and *cat* again for each. But paths that begin
+# alike have the same state there: Eq. 1 depends on the prefix only. So the core keeps a **prefix
+# tree**: one **state** for each prefix at which there is something to answer, one **slot** for each
+# possible answer, one **block** for each question.
 
 # %% tags=["nbval-check-output"]
 tree = PrefixTree(graph, fine)
@@ -282,10 +292,12 @@ for e, prefix in enumerate(tree.prefixes):
     print(f"{e:>4}{int(tree.slot_state[e]):>6}{int(tree.slot_block[e]):>6}  {' ∘ '.join(prefix[:-1]):<28} {prefix[-1]}{end}")
 
 # %% [markdown]
-# Check by hand: 7 states (*animal*, *cat* and the five attributes), 14 slots, of which 8 end a path. The level of a slot
-# is its depth; the decoder computes all states of one level together, for the whole batch.
+# Check by hand: 7 states (*animal*, *cat* and the five attributes), 14 slots, of which 8 end a
+# path. The level of a slot is its depth; the decoder computes all states of one level together, for
+# the whole batch.
 #
-# A path's log-probability is the sum over its slots. Here are both ways, and the number of GRU steps each takes:
+# A path's log-probability is the sum over its slots. Here are both ways, and the number of GRU
+# steps each takes:
 
 # %% tags=["nbval-check-output"]
 def path_log_prob(x, path, allowed):
@@ -318,7 +330,8 @@ for name, dataset in (("critters", None), ("pet", "oxford-iiit-pet")):
 #
 # $$p(y \mid x) = \sum_{P \text{ ends in } y} p(P \mid x), \qquad p(P \mid x) = \prod_t \frac{1}{n_{v_t}} \, p(v_{t+1} \mid v_t, f_t),$$
 #
-# with $n_v$ the number of questions at $v$. The tree has all paths, so the sum is exact: no sampling, no beam.
+# with $n_v$ the number of questions at $v$. The tree has all paths, so the sum is exact: no
+# sampling, no beam.
 
 # %% tags=["nbval-check-output"]
 slot_logp = decoder.slot_log_probs(x[None], tree)  # [1, E]
@@ -331,9 +344,9 @@ print({label: f"{p:.4f}" for label, p in zip(fine, p_label, strict=True)})
 # %% [markdown]
 # ## 8 Greedy and exact can disagree
 #
-# Algorithm 2 follows *one* path. A label with several ground-truth paths may be the most probable although none of its
-# steps is the largest on the way. An example for pencil and paper: we set the probabilities of the answers at *cat* and
-# below ourselves.
+# Algorithm 2 follows *one* path. A label with several ground-truth paths may be the most probable
+# although none of its steps is the largest on the way. An example for pencil and paper: we set the
+# probabilities of the answers at *cat* and below ourselves.
 #
 # | at *cat* | | then: British Shorthair | Egyptian Mau | Birman |
 # |---|---|---|---|---|
@@ -370,13 +383,14 @@ left.invert_yaxis()
 left.set(title="p(path)", xlim=(0, 0.35))
 left.get_yticklabels()[tree.paths.index(chosen)].set_weight("bold")
 right.bar(["British\nShorthair", "Egyptian\nMau", "Birman"], exact, color=hue)
-right.set(title="p(label): the sum of its paths", ylim=(0, 0.7))
+right.set(title="p(label)", ylim=(0, 0.7))
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Left: the greedy path (bold) is the single most probable path. Right: but the four blue paths
-# together outweigh it by far. Greedy finds a good *path*; the sum finds the best *label*. Accuracy is counted on labels, so
-# this companion reports both, and the difference is an arm of the experiments.
+# **How to read it.** Left: the greedy path (bold) is the single most probable path. Right: but the
+# four blue paths together outweigh it. Greedy finds a good *path*; the sum finds the best *label*.
+# Accuracy is counted on labels, so this companion reports both, and the difference is an arm of the
+# experiments.
 #
 # How often does it matter? For 2000 random pictures and our untrained decoder:
 
@@ -389,8 +403,8 @@ print(f"different labels: {int((by_greedy != by_sum).sum())} of 2000")
 # %% [markdown]
 # ## 9 An explanation of one prediction
 #
-# The paper's selling point (Sec. 4.3): the path *is* a decision process. One line a step: the question, the answer, its
-# probability, and the runner-up in the same block.
+# The paper's selling point (Sec. 4.3): the path *is* a decision process. One line a step: the
+# question, the answer, its probability, and the runner-up in the same block.
 
 # %% tags=["nbval-check-output"]
 for v, u, blocks in steps:
@@ -404,8 +418,9 @@ fig = drawing.draw_graph(graph, path=path)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** The red path on the graph is the same explanation as the lines above. Be careful with it: it shows what the
-# decoder *did*, not what the encoder looked at, and greedy's path may even end in another label than the exact sum's.
+# **How to read it.** The red path on the graph is the same explanation as the lines above. Be
+# careful with it: it shows what the decoder *did*, not what the encoder looked at, and greedy's
+# path may even end in another label than the exact sum's.
 
 # %% [markdown]
 # ## What to take away
@@ -417,7 +432,8 @@ plt.show()
 #
 # ## Exercises
 #
-# **1.** Change one number of the table in section 8 so that greedy and exact agree. Which change is the smallest? Check it.
+# **1.** Change one number of the table in section 8 so that greedy and exact agree. Which change is
+# the smallest? Check it.
 
 # %% tags=["solution", "nbval-check-output"]
 changed = by_hand.exp()
@@ -427,30 +443,34 @@ for name, p in (("before", by_hand.exp()), ("after", changed)):
     print(f"{name:<7}", " ∘ ".join(tree.paths[int(tree.greedy(p.log())[0])]))
 
 # %% [markdown]
-# Greedy takes the largest number at *cat*: *Solid-Color* has 0.5, so it is enough to move the hair to 0.51 and 0.49 (the
-# block must sum to 1). Then *Shorthair* wins and leads to the British Shorthair with 0.9.
+# Greedy takes the largest number at *cat*: *Solid-Color* has 0.5, so it is enough to move the hair
+# to 0.51 and 0.49 (the block must sum to 1). Then *Shorthair* wins and leads to the British
+# Shorthair with 0.9.
 #
-# **2.** In the tree with breeds only, the block "species" at the root has one answer. What does it contribute to each path's
-# probability, and would the answer be the same with all five labels?
-#
-# <details><summary>Solution</summary>
-#
-# With breeds only, $p(cat) = 1$ and the log-probability is 0: the step is free, and one could start at *cat*. With all five
-# labels *dog* is legal, $p(cat) < 1$, and every path through *cat* is that much less probable. The ranking of the *breeds*
-# is the same; their probabilities are not.
-# </details>
-#
-# **3.** A chain graph: $L$ questions below each other, two answers each, all combinations allowed, so $2^L$ paths. How many
-# GRU steps path by path, how many in the tree? What does greedy decoding need?
+# **2.** In the tree with breeds only, the block "species" at the root has one answer. What does it
+# contribute to each path's probability, and would the answer be the same with all five labels?
 #
 # <details><summary>Solution</summary>
 #
-# Path by path $L \cdot 2^L$; in the tree one step for each prefix shorter than $L$, $2^L - 1$; greedy: $L$. Sharing saves a
-# factor $L$, but the tree itself is exponential in such a graph: that is when one needs greedy or beam search. Our
-# graphs have depth 3, which is why exact sums are cheap.
+# With breeds only, $p(cat) = 1$ and the log-probability is 0: the step is free, and one could start
+# at *cat*. With all five labels *dog* is legal, $p(cat) < 1$, and every path through *cat* is that
+# much less probable. The ranking of the *breeds* is the same; their probabilities are not.
 # </details>
 #
-# **4.** The most probable *path* is a third way to predict. Is it always the greedy path? Try it on the 2000 pictures.
+# **3.** A chain graph: $L$ questions below each other, two answers each, all combinations allowed,
+# so $2^L$ paths. How many GRU steps path by path, how many in the tree? What does greedy decoding
+# need?
+#
+# <details><summary>Solution</summary>
+#
+# Path by path $L \cdot 2^L$; in the tree one step for each prefix shorter than $L$, $2^L - 1$;
+# greedy: $L$. Sharing saves a factor $L$, but the tree itself is exponential in such a graph: that
+# is when one needs greedy or beam search. Our graphs have depth 3, which is why exact sums are
+# cheap.
+# </details>
+#
+# **4.** The most probable *path* is a third way to predict. Is it always the greedy path? Try it on
+# the 2000 pictures.
 
 # %% tags=["solution", "nbval-check-output"]
 best_path = tree.path_log_probs(many).argmax(1)
@@ -460,5 +480,5 @@ log_p = tree.path_log_probs(many)
 assert (log_p.max(1).values >= log_p.gather(1, taken[:, None])[:, 0]).all()
 
 # %% [markdown]
-# Not always: a confident first answer may lead to a node where the next one is uncertain. This is the usual gap between
-# greedy search and the mode of a sequence model.
+# Not always: a confident first answer may lead to a node where the next one is uncertain. This is
+# the usual gap between greedy search and the mode of a sequence model.

@@ -15,13 +15,13 @@
 # # 12 · How the settings were chosen
 #
 # *What you will learn:* which learning rate and which weight of the coarse batches every method runs with, and on what
-# evidence. *What it needs:* the tuning records, `make tune PROFILE=cpu`. *How long:* seconds.
+# evidence. *What it needs:* the tuning records, `make tune PROFILE=cpu` (committed). *How long:* seconds.
 #
 # Arms can only be compared after the same tuning effort. Every method had the same grid, its own seeds (none of the
 # tables'), and one rule: the best mean **validation** accuracy. No test image was looked at for this page.
 
 # %% tags=["parameters"]
-profile = "toy"
+profile = "cpu"
 
 # %%
 import numpy as np
@@ -35,6 +35,8 @@ rows = []
 for cell in records.cells(profile, part="tuning"):
     name = records.cell_name(**cell)
     found = [records.read_record(p) for p in sorted((results / "tuning" / "runs").glob(f"{name}__seed*.json"))]
+    if outdated := [r["seed"] for r in found if r["code_hash"] != records.code_hash(cell["group"])]:
+        print(f"{name}: made by other code than today's, seeds {outdated}")
     values = [100 * r["validation"]["val_accuracy"] for r in found]
     row = cell | {"n_seeds": len(values), "validation": np.mean(values) if values else np.nan}
     rows.append(row | {"std": np.std(values, ddof=1) if len(values) > 1 else np.nan, "n_val": found[0]["data"]["n_val"] if found else 0})

@@ -18,7 +18,9 @@ from labelaug_core.prefix_tree import PrefixTree
 
 def random_slots(tree: PrefixTree, batch: int = 3, scale: float = 3.0, seed: int = 0) -> torch.Tensor:
     """Slot log-probabilities of a decoder that knows nothing: block softmax of random scores, float64."""
-    z = torch.randn(batch, len(tree.slot_node), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    z = torch.randn(
+        batch, len(tree.slot_node), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     return block_log_softmax(z * scale, tree.slot_block, tree.block_exclusive)
 
 
@@ -34,7 +36,7 @@ def flat(n: int = 5) -> LabelGraph:
     return build({"root": "root", "groups": groups, "labels": {"d": {"nodes": names}}})
 
 
-# -- the tree ------------------------------------------------------------------------------------------------------
+# -- the tree ------
 
 
 @settings(max_examples=60, deadline=None)
@@ -81,9 +83,14 @@ def test_a_path_is_the_sum_of_its_steps():
         slots = [at[prefix] for prefix in prefixes]
         answers = slot_logp[:, slots].sum(1)
         torch.testing.assert_close(tree.answer_log_probs(slot_logp)[:, p], answers)
-        blocks = [len({int(tree.slot_block[e]) for e in at.values() if tree.slot_state[e] == tree.slot_state[s]}) for s in slots]
+        blocks = [
+            len({int(tree.slot_block[e]) for e in at.values() if tree.slot_state[e] == tree.slot_state[s]})
+            for s in slots
+        ]
         questions = torch.tensor(blocks, dtype=torch.float64).log().sum()
-        torch.testing.assert_close(tree.path_log_probs(slot_logp)[:, p], answers - questions, atol=1e-10, rtol=0)
+        torch.testing.assert_close(
+            tree.path_log_probs(slot_logp)[:, p], answers - questions, atol=1e-10, rtol=0
+        )
 
 
 def test_trees_that_cannot_be_are_refused():
@@ -96,7 +103,7 @@ def test_trees_that_cannot_be_are_refused():
         PrefixTree(graph, ["Brit", "Coon"], cap=5)
 
 
-# -- the decoder's probabilities -----------------------------------------------------------------------------------
+# -- the decoder's probabilities ------
 
 
 def check_against_enumeration(graph: LabelGraph, labels: list[str], literal: bool = False) -> None:
@@ -112,7 +119,9 @@ def check_against_enumeration(graph: LabelGraph, labels: list[str], literal: boo
                 answers = sum(logp for logp, _ in steps)
                 questions = torch.tensor([n for _, n in steps], dtype=torch.float64).log().sum()
                 torch.testing.assert_close(answer_logp[b, position[path]], answers, atol=1e-10, rtol=0)
-                torch.testing.assert_close(path_logp[b, position[path]], answers - questions, atol=1e-10, rtol=0)
+                torch.testing.assert_close(
+                    path_logp[b, position[path]], answers - questions, atol=1e-10, rtol=0
+                )
                 total = total + (answers - questions).exp()
             torch.testing.assert_close(tree.label_log_probs(slot_logp)[b, i].exp(), total, atol=1e-10, rtol=0)
 
@@ -150,7 +159,9 @@ def objectives(tree: PrefixTree, slot_logp: torch.Tensor, y: torch.Tensor) -> di
     return {
         "marginal": losses.marginal_likelihood(tree.label_log_probs(slot_logp), y),
         "question": losses.question_likelihood(tree, slot_logp, y),
-        "teacher forcing": losses.teacher_forcing(tree.answer_log_probs(slot_logp), losses.deterministic_paths(tree, y)),
+        "teacher forcing": losses.teacher_forcing(
+            tree.answer_log_probs(slot_logp), losses.deterministic_paths(tree, y)
+        ),
         "expected reward": losses.expected_reward(tree.path_log_probs(slot_logp), own),
     }
 
@@ -175,7 +186,9 @@ def test_only_ground_truth_paths_give_the_same_loss_and_gradient(name):
     labels = graph.label_nodes()
     y = torch.arange(len(labels))[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
     check_only(graph, labels, torch.cat([y[:6], torch.tensor([0, 0, len(labels) - 1])]))
-    check_only(graph, labels, torch.tensor([len(labels) - 1]))  # a batch of coarse labels: the tree's lower levels are bare
+    check_only(
+        graph, labels, torch.tensor([len(labels) - 1])
+    )  # a batch of coarse labels: the tree's lower levels are bare
 
 
 @settings(max_examples=40, deadline=None)
@@ -209,15 +222,17 @@ def test_free_running_sequence_feeds_the_models_own_answer():
     graph = build()
     tree, decoder, x = PrefixTree(graph, graph.label_nodes("fine")), make_decoder(graph), make_features(1)
     with torch.no_grad():
-        decoder.score.bias[graph.index["Long"]] += 1000.0  # asked for the hair, it says Long
+        decoder.score.bias[graph.index["Solid"]] += 1000.0  # asked for the colour, it says Solid
         decoder.score.bias[graph.index["cat"]] += 1000.0
-    path = tree.paths.index(("animal", "cat", "Short", "Brit"))
+    path = tree.paths.index(("animal", "cat", "Tabby", "Coon"))
     tails = torch.zeros(len(tree.levels), dtype=torch.bool)
     got = decoder.sequence_log_probs(x, tree, torch.tensor([path]), tails)
     f, total = torch.tanh(decoder.start(x)), 0.0
     for fed, truth, rivals in (
-        ("animal", "cat", ["cat", "dog"]), ("cat", "Short", ["Short", "Long"]), ("Long", "Brit", ["Brit"]),
-    ):  # fmt: skip
+        ("animal", "cat", ["cat", "dog"]),
+        ("cat", "Tabby", ["Solid", "Tabby"]),
+        ("Solid", "Coon", ["Brit", "Coon"]),
+    ):
         f = decoder.cell(decoder.embedding.weight[graph.index[fed]][None], f)
         z = decoder.score(f)[0]
         total = total + z[graph.index[truth]] - z[[graph.index[w] for w in rivals]].logsumexp(0)
@@ -240,14 +255,16 @@ def test_one_question_is_plain_cross_entropy():
             torch.testing.assert_close(loss, -tree.label_log_probs(slot_logp).exp()[range(7), y].mean())
             continue
         torch.testing.assert_close(loss, plain, atol=1e-10, rtol=0)
-        for a, b in zip(torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True), expected, strict=True):
+        for a, b in zip(
+            torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True), expected, strict=True
+        ):
             assert (a is None) == (b is None) or (a if b is None else b).abs().max() == 0
             if a is not None and b is not None:
                 torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)
     assert torch.equal(tree.path_label[tree.greedy(slot_logp)], tree.label_log_probs(slot_logp).argmax(1))
 
 
-# -- sampling and greedy decoding ----------------------------------------------------------------------------------
+# -- sampling and greedy decoding ------
 
 
 def check_legal(graph: LabelGraph, tree: PrefixTree, path: torch.Tensor) -> None:
@@ -311,7 +328,9 @@ def test_samples_follow_the_path_distribution(monkeypatch, datasets):
     tree = PrefixTree(graph, graph.label_nodes(*datasets))
     slot_logp = random_slots(tree, 1)
     expected = tree.path_log_probs(slot_logp)[0].exp()
-    torch.testing.assert_close(walked_distribution(tree, slot_logp, monkeypatch), expected, atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        walked_distribution(tree, slot_logp, monkeypatch), expected, atol=1e-10, rtol=0
+    )
 
 
 @settings(max_examples=15, deadline=None)
@@ -341,13 +360,18 @@ def test_greedy_is_the_most_probable_path_where_one_question_is_asked(graph, see
     z = torch.randn(5, len(tree.slot_node), generator=torch.Generator().manual_seed(seed))
     for state in range(len(tree.state_node)):  # one dominant answer at each state
         slots = (tree.slot_state == state).nonzero()[:, 0]
-        z[range(5), slots[torch.randint(len(slots), (5,), generator=torch.Generator().manual_seed(state + seed))]] += 20
+        z[
+            range(5),
+            slots[torch.randint(len(slots), (5,), generator=torch.Generator().manual_seed(state + seed))],
+        ] += 20
     slot_logp = block_log_softmax(z, tree.slot_block)
     assert torch.equal(tree.greedy(slot_logp), tree.path_log_probs(slot_logp).argmax(1))
     assert torch.equal(tree.greedy(slot_logp), tree.greedy(slot_logp, literal=True))  # nothing to differ in
 
 
-@pytest.mark.parametrize("path", [("animal", "cat", "Short", "Brit"), ("animal", "cat", "Tabby", "Coon"), ("animal", "dog", "Pug")])
+@pytest.mark.parametrize(
+    "path", [("animal", "cat", "Short", "Brit"), ("animal", "cat", "Tabby", "Coon"), ("animal", "dog", "Pug")]
+)
 def test_greedy_follows_the_surest_answers(path):
     graph = build()
     tree = PrefixTree(graph, graph.label_nodes("fine"))
@@ -381,7 +405,10 @@ def test_literal_greedy_ends_at_an_inner_label_ours_does_not():
     slot_logp = random_slots(tree, 50)
     literal = {tree.paths[p][-1] for p in tree.greedy(slot_logp, literal=True).tolist()}
     ours = {tree.paths[p][-1] for p in tree.greedy(slot_logp).tolist()}
-    assert "cat" in literal and not literal & {"Brit", "Coon"}  # <eop>, alone in its block, wins against any hair
+    assert "cat" in literal and not literal & {
+        "Brit",
+        "Coon",
+    }  # <eop>, alone in its block, wins against any hair
     assert "Pug" in ours and ours & {"Brit", "Coon"} and not ours & {"cat", "dog"}
 
 

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from labelaug_core.graph import GraphError, LabelGraph
 from labelaug_core.graph_file import GRAPHS, _validate, load_graph
 
-# -- the file -------------------------------------------------------------------------------------------------
+# -- the file ------
 
 
 def load(tmp_path, data) -> LabelGraph:
     """Write the dict (or the text) to my.yaml and load that: the way a reader's graph comes in."""
     file = tmp_path / "my.yaml"
-    file.write_text(data if isinstance(data, str) else yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    file.write_text(
+        data if isinstance(data, str) else yaml.safe_dump(data, sort_keys=False), encoding="utf-8"
+    )
     return load_graph(file)
 
 
@@ -52,18 +54,32 @@ MISTAKES = {
     "orphan in a table": (put("groups", "tail", {"nodes": {"Thin": []}}), ["'Thin'", "orphan"]),
     "dead end": (put("groups", "tail", {"below": "cat", "nodes": ["Bushy"]}), ["'Bushy'", "no label"]),
     "leads to dead ends only": (
-        put("groups", "tail", {"nodes": {"Bushy": ["cat"], "Tip": ["Bushy"]}}), ["'Bushy'", "no label"]),
-    "in two groups": (put("groups", "color", "nodes", ["Solid", "Tabby", "Long"]), ["'Long'", "'hair'", "'color'"]),
+        put("groups", "tail", {"nodes": {"Bushy": ["cat"], "Tip": ["Bushy"]}}),
+        ["'Bushy'", "no label"],
+    ),
+    "in two groups": (
+        put("groups", "color", "nodes", ["Solid", "Tabby", "Long"]),
+        ["'Long'", "'hair'", "'color'"],
+    ),
     "root in a group": (put("groups", "species", "nodes", ["cat", "dog", "animal"]), ["'animal'", "species"]),
     "parent in no group": (put("groups", "dog breed", "below", "wolf"), ["'Pug'", "'wolf'", "no group"]),
     "label absent": (put("labels", "coarse", "nodes", ["cat", "fox"]), ["'coarse'", "'fox'"]),
-    "renamed label absent": (put("labels", "coarse", "nodes", {"Felis": "feline"}), ["'coarse'", "'Felis'", "'feline'"]),
+    "renamed label absent": (
+        put("labels", "coarse", "nodes", {"Felis": "feline"}),
+        ["'coarse'", "'Felis'", "'feline'"],
+    ),
     "label is the root": (put("labels", "coarse", "nodes", ["animal"]), ["'coarse'", "'animal'"]),
     "label group absent": (put("labels", "fine", "groups", ["breed"]), ["'fine'", "'breed'"]),
     "dataset without labels": (put("labels", "coarse", {}), ["'coarse'", "no label"]),
     "no dataset": (put("labels", {}), ["'labels'", "missing"]),
-    "class twice": (put("labels", "coarse", "nodes", {"Big_Cat": "cat", "big cat": "dog"}), ["'coarse'", "'big cat'", "twice"]),
-    "node of two classes": (put("labels", "coarse", "nodes", {"a": "cat", "b": "cat"}), ["'coarse'", "'cat'", "twice"]),
+    "class twice": (
+        put("labels", "coarse", "nodes", {"Big_Cat": "cat", "big cat": "dog"}),
+        ["'coarse'", "'big cat'", "twice"],
+    ),
+    "node of two classes": (
+        put("labels", "coarse", "nodes", {"a": "cat", "b": "cat"}),
+        ["'coarse'", "'cat'", "twice"],
+    ),
     "empty group": (put("groups", "hair", "nodes", []), ["'hair'", "no nodes"]),
     "group without nodes": (drop("groups", "hair", "nodes"), ["'hair'", "no nodes"]),
     "group is a list": (put("groups", "hair", ["Short", "Long"]), ["'hair'", "key: value"]),
@@ -111,7 +127,10 @@ def test_each_mistake_gets_one_clear_error(tmp_path, rule):
     [
         ("root: animal\ngroups:\n  a: {nodes: [x}\n", ["line 3"]),
         ("root: animal\nroot: plant\n", ["line 2", "'root'", "twice"]),
-        ("root: r\ngroups:\n  a:\n    below: r\n    nodes:\n      x: [r]\n      x: [r]\n", ["line 7", "'x'", "twice"]),
+        (
+            "root: r\ngroups:\n  a:\n    below: r\n    nodes:\n      x: [r]\n      x: [r]\n",
+            ["line 7", "'x'", "twice"],
+        ),
         ("root: r\ngroups:\n  a:\n    nodes:\n      no: [r]\n", ["line 5", "False", "not a text"]),
         ("root: r\ngroups:\n  a:\n    nodes:\n      2024: [r]\n", ["line 5", "2024", "not a text"]),
         ("root: !!python/object/apply:os.getcwd []\n", ["line 1", "not valid YAML"]),
@@ -145,15 +164,28 @@ def test_what_a_file_says_is_what_the_graph_holds(tmp_path):
     assert graph.parents["Brit"] == ("Short", "Solid", "Tabby") and graph.parents["Short"] == ("cat",)
     assert graph.children("cat") == ("Short", "Long", "Solid", "Tabby")
     assert graph.blocks("cat") == {"hair": ("Short", "Long"), "color": ("Solid", "Tabby")}
-    assert graph.exclusive == {"species": True, "hair": True, "color": False, "cat breed": True, "dog breed": True}
+    assert graph.exclusive == {
+        "species": True,
+        "hair": True,
+        "color": False,
+        "cat breed": True,
+        "dog breed": True,
+    }
     assert graph.question["color"] == "What colour?" and graph.sources == ("a book",)
     assert graph.labels["coarse"] == {"Felis_catus": "cat", "Canis": "dog"}
     assert graph.node_of("coarse", "felis-catus") == "cat"  # any spelling of the class's name
-    assert graph.label_nodes() == ["Brit", "Coon", "Pug", "cat", "dog"] and graph.label_nodes("coarse") == ["cat", "dog"]
+    assert graph.label_nodes() == ["Brit", "Coon", "Pug", "cat", "dog"] and graph.label_nodes("coarse") == [
+        "cat",
+        "dog",
+    ]
     assert graph.augmented == ["Short", "Long", "Solid", "Tabby"]
     assert graph.compete("Short", "Long") and graph.compete("cat", "dog")
     assert not graph.compete("Solid", "Tabby")  # not exclusive
-    assert not graph.compete("Short", "Tabby") and not graph.compete("cat", "cat") and not graph.compete("animal", "cat")
+    assert (
+        not graph.compete("Short", "Tabby")
+        and not graph.compete("cat", "cat")
+        and not graph.compete("animal", "cat")
+    )
 
 
 def test_unknown_names_are_told():
@@ -166,7 +198,7 @@ def test_unknown_names_are_told():
         graph.paths("fox")
 
 
-# -- paths and their determinism -------------------------------------------------------------------------------
+# -- paths and their determinism ------
 
 
 @settings(max_examples=60, deadline=None)
@@ -207,7 +239,9 @@ def split_by_definition(graph: LabelGraph, label: str):
         return u != graph.root != w and graph.group[u] == graph.group[w] and graph.exclusive[graph.group[u]]
 
     def exists_another(path):
-        return any(competing(u, w) and u != w for other in paths if other != path for u in path for w in other)
+        return any(
+            competing(u, w) and u != w for other in paths if other != path for u in path for w in other
+        )
 
     return {p for p in paths if not exists_another(p)}, {p for p in paths if exists_another(p)}
 
@@ -218,7 +252,9 @@ def test_determinism_is_the_definition(graph):
     for v in graph.nodes[1:]:
         deterministic, nondeterministic = graph.split_paths(v)
         assert (set(deterministic), set(nondeterministic)) == split_by_definition(graph, v)
-        assert all(map(graph.is_deterministic, deterministic)) and not any(map(graph.is_deterministic, nondeterministic))
+        assert all(map(graph.is_deterministic, deterministic)) and not any(
+            map(graph.is_deterministic, nondeterministic)
+        )
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -242,13 +278,15 @@ def test_the_papers_examples_come_out():
         assert through("Tabby-Color", breed) == ([], [("animal", "cat", "Tabby-Color", breed)])
     short = ("animal", "cat", "Shorthair", "British Shorthair")
     assert pet.is_deterministic(short)
-    colors = [("animal", "cat", c, "British Shorthair") for c in ("Solid-Color", "Tabby-Color", "Point-Color")]
+    colors = [
+        ("animal", "cat", c, "British Shorthair") for c in ("Solid-Color", "Tabby-Color", "Point-Color")
+    ]
     assert all(p in pet.paths("British Shorthair") and not pet.is_deterministic(p) for p in colors)
     assert pet.compete("Shorthair", "Longhair") and pet.compete("Solid-Color", "Tabby-Color")
     assert not pet.compete("Shorthair", "Tabby-Color")
 
 
-# -- shipped graphs ----------------------------------------------------------------------------------------------
+# -- shipped graphs ------
 
 
 def check_whole(graph: LabelGraph) -> None:
@@ -308,7 +346,11 @@ def test_trim_leaves_random_graphs_whole(graph):
 
 def test_trim_leaves_no_dead_end():
     """A > B > y and root > y: without B, A would lead to nothing."""
-    groups = {"a": {"nodes": {"A": ["root"]}}, "b": {"nodes": {"B": ["A"]}}, "c": {"nodes": {"y": ["root", "B"]}}}
+    groups = {
+        "a": {"nodes": {"A": ["root"]}},
+        "b": {"nodes": {"B": ["A"]}},
+        "c": {"nodes": {"y": ["root", "B"]}},
+    }
     graph = build({"root": "root", "groups": groups, "labels": {"d": {"nodes": ["y"]}}})
     check_whole(graph.trim(0.5))
 
@@ -322,6 +364,11 @@ def test_trim_refuses_what_is_no_fraction():
 def test_nodes_below_a_dropped_node_move_up():
     graph = build().without("Solid", "Long")
     assert graph.parents["Brit"] == ("Short", "Tabby") and graph.parents["Coon"] == ("Tabby",)
+    data = ten()
+    data["groups"]["variety"] = {"below": "Brit", "nodes": ["Old", "New"]}
+    data["labels"]["fine"] = {"nodes": ["Coon", "Pug", "Old", "New"]}
+    graph = build(data).without("Brit")
+    assert graph.parents["Old"] == graph.parents["New"] == ("Short", "Solid", "Tabby")
     graph = build().without("Short", "Long", "Solid", "Tabby")
     assert graph.parents["Brit"] == graph.parents["Coon"] == ("cat",)
     assert graph.exclusive == {"species": True, "cat breed": True, "dog breed": True}
@@ -335,7 +382,9 @@ def test_shuffled_keeps_every_count(name):
     assert wrong.parents != graph.parents and wrong.parents == graph.shuffled(seed=1).parents
     assert wrong.parents != graph.shuffled(seed=2).parents
     assert wrong.group == graph.group and wrong.labels == graph.labels
-    assert {v: len(wrong.children(v)) for v in graph.nodes} == {v: len(graph.children(v)) for v in graph.nodes}
+    assert {v: len(wrong.children(v)) for v in graph.nodes} == {
+        v: len(graph.children(v)) for v in graph.nodes
+    }
 
 
 def test_join_of_pet():
@@ -348,10 +397,14 @@ def test_join_of_pet():
 
 def test_join_of_flowers():
     report = load_graph("flower").join_report("flowers-102", "flowers-17")
-    shared = "buttercup, colt's foot, daffodil, fritillary, sunflower, tiger lily, windflower, common dandelion"
+    shared = (
+        "buttercup, colt's foot, daffodil, fritillary, sunflower, tiger lily, windflower, common dandelion"
+    )
     assert set(report["shared"]) == set(shared.split(", ")) and len(report["shared"]) == 8
     assert len(report["only flowers-102"]) == 94 and len(report["only flowers-17"]) == 9
-    assert {"daisy"} < set(report["coarser"]) and len(report["coarser"]) == 4  # iris, crocus and pansy are genera
+    assert {"daisy"} < set(report["coarser"]) and len(
+        report["coarser"]
+    ) == 4  # iris, crocus and pansy are genera
     assert set(report["coarser"]) | set(report["unrelated"]) == set(report["only flowers-17"])
     assert not any("siam tulip" in xs for xs in report["coarser"].values())  # a Curcuma, no tulip
 

@@ -27,23 +27,27 @@ SUBSUMED = {"cmp-lg": "cs.CL", "adap-org": "nlin.AO", "comp-gas": "nlin.CG", "ch
             "atom-ph": "physics.atom-ph", "bayes-an": "physics.data-an", "chem-ph": "physics.chem-ph",
             "plasm-ph": "physics.plasm-ph"}
 
-# Archives that had no categories once. A paper with one of them and no category of it is known by archive only.
+# Archives that had no categories once: a paper with one of them and no category of it is known by archive.
 BARE = ("astro-ph", "cond-mat", "q-bio")
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a .json or .json.gz file, read no further than asked. DataError names the line it breaks at."""
+    """Numbered lines of a .json or .json.gz file, read no further than asked.
+
+    Raises DataError naming the line at which the file breaks off or is no text.
+    """
     number = 0
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 yield number, line
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name}, line {number + 1}: cannot be read ({error}); get the file anew") from None
+        where = f"{path.name}, line {number + 1}"
+        raise DataError(f"{where}: cannot be read ({error}); get the file anew") from None
 
 
 def papers(path: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """(id, text, raw categories) of every paper in file order; text is the title in one line, then the abstract.
+    """(id, text, raw categories) of every paper in file order; text is the title's line, then the abstract's.
 
     Raises DataError naming the file and the line that is no JSON object or lacks one of the four texts.
     """
@@ -64,9 +68,9 @@ def papers(path: Path) -> Iterator[tuple[str, str, list[str]]]:
 def canonical(raw: list[str], known: set[str], paper: str) -> tuple[set[str], set[str], bool]:
     """Raw categories -> (canonical categories, archives, complete).
 
-    A subsumed archive or a second name becomes its category. A bare archive (BARE) adds to the archives alone; if
-    no category of it stands beside it, the paper's categories are not complete. Raises DataError naming paper and
-    category for one that the taxonomy (`known`) does not have.
+    A subsumed archive or a second name becomes its category. A bare archive (BARE) adds to the archives
+    alone; if no category of it stands beside it, the paper's categories are not complete. Raises DataError
+    naming paper and category for one that the taxonomy (`known`) does not have.
     """
     found, archives = set(), set()
     for c in raw:
@@ -88,8 +92,8 @@ def read_parts(path: Path, known: set[str], sizes: dict[str, int]) -> dict[str, 
     """The snapshot's first sizes["train"] papers, the next sizes["coarse"], the next sizes["test"]: lists of
     (id, text, categories, archives), disjoint by id (a repeated id is skipped). Reads only as far as needed.
 
-    A paper whose categories are not complete is passed over in train and test, and welcome in coarse. A file that
-    ends early fills what it can; raises DataError for a part that stays empty.
+    A paper whose categories are not complete is passed over in train and test, and welcome in coarse. A file
+    that ends early fills what it can; raises DataError for a part that stays empty.
     """
     parts: dict[str, list] = {part: [] for part in sizes}
     seen, stream = set(), papers(path)
@@ -101,8 +105,8 @@ def read_parts(path: Path, known: set[str], sizes: dict[str, int]) -> dict[str, 
                 seen.add(name)
                 parts[part].append((name, text, categories, archives))
         if size and not parts[part]:
-            raise DataError(f"{path.name}: the file ends before its {part} papers: {len(seen)} usable ones, asked for "
-                            + ", ".join(f"{n} {p}" for p, n in sizes.items()) + "; ask for fewer")
+            wanted = ", ".join(f"{n} {p}" for p, n in sizes.items())
+            raise DataError(f"{path.name}: too short for its {part} papers: {len(seen)} of {wanted}")
     return parts
 
 
@@ -111,13 +115,14 @@ def load(graph: LabelGraph, settings: dict) -> Task:
 
     settings: n_fine, n_coarse, n_test (papers of the snapshot in file order: fine, then coarse, then test);
     use_fine, use_coarse (for learning curves: only the first so many of those, all else staying as it is).
-    Inputs are Texts; y is bool: [N, n_fine] over the categories in train and test, [N, len(labels)] in coarse,
-    where only the paper's archives are set. Raises DataError.
+    Inputs are Texts; y is bool: [N, n_fine] over the categories in train and test, [N, len(labels)] in
+    coarse, where only the paper's archives are set. Raises DataError.
     """
-    folder = data_folder("arxiv", "The arXiv snapshot", "get it from kaggle.com/datasets/Cornell-University/arxiv")
+    how = "get it from kaggle.com/datasets/Cornell-University/arxiv"
+    folder = data_folder("arxiv", "The arXiv snapshot", how)
     path = next((f for f in (folder / SNAPSHOT, folder / f"{SNAPSHOT}.gz") if f.is_file()), None)
     if path is None:
-        raise DataError(f"The arXiv snapshot is missing: neither {SNAPSHOT} nor {SNAPSHOT}.gz is in {folder}")
+        raise DataError(f"The arXiv snapshot is missing: no {SNAPSHOT} or {SNAPSHOT}.gz in {folder}; {how}")
     labels, n_fine = joint_labels(graph, "arxiv", "arxiv-archives")
     index = {v: i for i, v in enumerate(labels)}
     columns = {"archives": {c: index[v] for c, v in graph.labels["arxiv-archives"].items()},

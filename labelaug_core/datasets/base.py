@@ -21,7 +21,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """inputs[i] (anything that takes an index array) has class y[i], an index into Task.labels, and name ids[i].
+    """inputs[i] has class y[i], an index into Task.labels, and the name ids[i]; inputs takes an index array.
 
     Multi-label: y is bool [N, K], and sample i has every label k with y[i, k].
     """
@@ -73,8 +73,8 @@ class Task:
 class ImageFiles:
     """Images read when asked: an index array -> uint8 [n, S, S, 3] (shorter side to S, centre crop, RGB).
 
-    Files of any kind that Pillow opens will do (GIF, PNG, CMYK or grey behind `.jpg` too); an image is turned the way
-    its EXIF note says. Raises DataError naming the file where one is truncated or no image.
+    Files of any kind that Pillow opens will do (GIF, PNG, CMYK or grey behind `.jpg` too); an image is turned the
+    way its EXIF note says. Raises DataError naming the file where one is truncated or no image.
     """
 
     def __init__(self, paths: list[Path], size: int):
@@ -128,17 +128,17 @@ def data_folder(name: str, what: str, how: str) -> Path:
 
 
 def class_folders(folder: Path, what: str) -> tuple[list[Path], list[str]]:
-    """Images in class subfolders, in the order of their names: files, and each one's class (its subfolder's name).
+    """Images in class subfolders, sorted by name: files, and each one's class (its subfolder's name).
 
-    Other files (lists, licences, thumbnails) are left out. Raises DataError for no class folder or an empty one.
+    Other files (lists, licences) are left out. Raises DataError for no class folder or an empty one.
     """
     classes = sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
     if not classes:
-        raise DataError(f"{what}: no class folder in {folder}; give every class a folder of its own with its images")
-    images = (lambda d: (f for f in d.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."))
-    found = {d: sorted(images(d)) for d in classes}
+        raise DataError(f"{what}: no class folder in {folder}; give every class a folder with its images")
+    found = {d: [f for f in sorted(d.rglob("*")) if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."]
+             for d in classes}
     if empty := [d.name for d in classes if not found[d]]:
-        raise DataError(f"{what}: the class folder {empty[0]!r} in {folder} holds no image; fill it or remove it")
+        raise DataError(f"{what}: class folder {empty[0]!r} in {folder} holds no image; fill or remove it")
     return [f for fs in found.values() for f in fs], [d.name for d, fs in found.items() for _ in fs]
 
 

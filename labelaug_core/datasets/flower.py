@@ -1,6 +1,7 @@
 """102 Category Flower, 17 Category Flower and tf_flowers, in their official layouts, and their two fusions.
 
-FlowerFusion joins the 102 (fine) with the 17 (coarse); Flower17Fusion, ours, the 17 (fine) with tf_flowers (coarse).
+FlowerFusion joins the 102 (fine) with the 17 (coarse); Flower17Fusion, ours, the 17 (fine) with tf_flowers
+(coarse).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PLURALS = {"roses": "rose", "sunflowers": "sunflower", "tulips": "tulip"}  # the
 
 
 def read_mat(path: Path, key: str) -> np.ndarray:
-    """One integer vector of a .mat file: int64 [n]. Raises DataError: file missing, unreadable, or without the key."""
+    """One integer vector of a .mat file, int64 [n]. Raises DataError: no file, unreadable, no such key."""
     if not path.is_file():
         raise DataError(f"{path.parent.name}: {path} is missing; get {path.name} from {VGG}")
     try:
@@ -60,17 +61,18 @@ def flowers_102(classes: list[str], part: str) -> tuple[list[Path], list[str]]:
     what = "102 Category Flower"
     folder = data_folder("flowers-102", what, "torchvision downloads it (set `download: true`)")
     labels, ids = read_mat(folder / "imagelabels.mat", "labels"), read_mat(folder / "setid.mat", part)
-    if ids.min(initial=1) < 1 or ids.max(initial=1) > len(labels) or labels.max(initial=1) > len(classes):
-        raise DataError(f"{what}: setid.mat, imagelabels.mat and the graph's {len(classes)} classes do not fit together")
+    in_range = ids.min(initial=1) >= 1 and ids.max(initial=1) <= len(labels)
+    if not in_range or set(labels) != set(range(1, len(classes) + 1)):
+        raise DataError(f"{what}: setid.mat, imagelabels.mat and the graph's {len(classes)} classes differ")
     named = {folder / "jpg" / f"image_{i:05d}.jpg": classes[labels[i - 1] - 1] for i in ids}
     return present(named, f"{what}, {part}", folder / "jpg")
 
 
 def flowers_17(classes: list[str], parts: tuple[str, ...] = ()) -> tuple[list[Path], list[str]]:
-    """Image files and class names of 17 Category Flower: of these parts of datasplits.mat (trn1, val1, tst1, ...).
+    """Image files and class names of 17 Category Flower: of these parts of datasplits.mat (trn1, ...).
 
-    No part: all 1,360 images, and no datasplits.mat is needed. classes: the 17 names in the official order. Files
-    that are not there are skipped. Raises DataError.
+    No part: all 1,360 images, and no datasplits.mat is needed. classes: the 17 names in the official order.
+    Files that are not there are skipped. Raises DataError.
     """
     what = "17 Category Flower"
     folder = data_folder("flowers-17", what, f"unpack 17flowers.tgz from {VGG}/17 to flowers-17/jpg")
@@ -83,10 +85,11 @@ def flowers_17(classes: list[str], parts: tuple[str, ...] = ()) -> tuple[list[Pa
 
 
 def tf_flowers() -> tuple[list[Path], list[str]]:
-    """All images of tf_flowers and their class names, from class folders (of any release: `roses` is `rose`)."""
+    """All images of tf_flowers and their class names, from class folders (`roses` is `rose`)."""
     what = "tf_flowers"
     folder = data_folder(what, what, "unpack flower_photos.tgz of TensorFlow's example images to it")
-    files, names = class_folders(folder / "flower_photos" if (folder / "flower_photos").is_dir() else folder, what)
+    inner = folder / "flower_photos"
+    files, names = class_folders(inner if inner.is_dir() else folder, what)
     return files, [PLURALS.get(n, n) for n in names]
 
 
@@ -99,8 +102,8 @@ def how_many(n: int, official: int) -> str:
 def make_task(graph: LabelGraph, fine: str, coarse: str, parts: dict, settings: dict) -> Task:
     """parts: `train`, `test`, `coarse` -> (files, class names, images of the official release).
 
-    Raises DataError naming an empty class (of the training or the coarse part), GraphError a class unknown to the
-    graph. Labels that only the coarse dataset has are left out where its part here shows none of them.
+    Raises DataError naming an empty class (of the training or the coarse part), GraphError a class unknown to
+    the graph. Labels that only the coarse dataset has are left out where its part here shows none of them.
     """
     labels, n_fine = joint_labels(graph, fine, coarse)
     seen = {graph.node_of(coarse, c) for c in parts["coarse"][1]}
@@ -113,15 +116,17 @@ def make_task(graph: LabelGraph, fine: str, coarse: str, parts: dict, settings: 
         sizes[part] = how_many(len(files), official)
         hashed += [*files, y]
     require_classes(labels[:n_fine], splits["train"].y, f"{fine}, training part")
-    return Task(graph, labels, n_fine, splits["train"], splits["test"], splits["coarse"], sizes, content_hash(*hashed))
+    train, test, extra = (splits[p] for p in ("train", "test", "coarse"))
+    return Task(graph, labels, n_fine, train, test, extra, sizes, content_hash(*hashed))
 
 
 def load_flower(graph: LabelGraph, settings: dict) -> Task:
-    """The FlowerFusion task: fine = 102 Category Flower (trnid trains, tstid tests, valid is not used), coarse = the 17.
+    """The FlowerFusion task: fine = 102 Category Flower (trnid trains, tstid tests), coarse = the 17.
 
-    settings: image_size, download, coarse_part. coarse_part: `all` 1,360 images; `trn1` the 680 of Table 1;
-    `shared` the paper's 1,180 - 1,020 = 160 as we read them, of the 8 labels that both sets have the first 20 images
-    of trn1 each. Task.fine_only() drops the 17. Raises DataError.
+    Its part `valid` is not used. settings: image_size, download, coarse_part. coarse_part: `all` 1,360
+    images; `trn1` the 680 of Table 1; `shared` the paper's 1,180 - 1,020 = 160 as we read them, of the 8
+    labels that both sets have the first 20 images of trn1 each. Task.fine_only() drops the 17. Raises
+    DataError.
     """
     chosen = settings.get("coarse_part", "all")
     if chosen not in COARSE_PARTS:
@@ -138,7 +143,8 @@ def load_flower(graph: LabelGraph, settings: dict) -> Task:
         shared = graph.join_report("flowers-102", "flowers-17")["shared"]
         classes_17 = [c for c in classes_17 if graph.node_of("flowers-17", c) in shared]
         rows = [i for c in classes_17 for i in [i for i, n in enumerate(names) if n == c][:SHARED_IMAGES]]
-        files, names, official = [files[i] for i in rows], [names[i] for i in rows], SHARED_IMAGES * len(shared)
+        files, names = [files[i] for i in rows], [names[i] for i in rows]
+        official = SHARED_IMAGES * len(shared)
     require_coarse(classes_17, names, "17 Category Flower")
     parts = {"train": (*train, 1020), "test": (*test, 6149), "coarse": (files, names, official)}
     return make_task(graph, "flowers-102", "flowers-17", parts, settings)
@@ -147,9 +153,9 @@ def load_flower(graph: LabelGraph, settings: dict) -> Task:
 def load_flower17(graph: LabelGraph, settings: dict) -> Task:
     """The Flower17Fusion task, ours: fine = 17 Category Flower (split 1), coarse = tf_flowers.
 
-    settings: image_size, train_with_val. tst1 (20 a class) tests. Training data are trn1 and val1, 60 a class: a run
-    holds out validation images of its own from them, anew for each seed, so val1 would lie unused;
-    `train_with_val: false` leaves it out (40 a class, as the authors trained). Raises DataError.
+    settings: image_size, train_with_val. tst1 (20 a class) tests. Training data are trn1 and val1, 60 a
+    class: a run holds out validation images of its own from them, anew for each seed, so val1 would lie
+    unused; `train_with_val: false` leaves it out (40 a class, as the authors trained). Raises DataError.
     """
     classes, with_val = list(graph.labels["flowers-17"]), settings.get("train_with_val", True)
     train = flowers_17(classes, ("trn1", "val1") if with_val else ("trn1",))
@@ -164,4 +170,4 @@ def load_flower17(graph: LabelGraph, settings: dict) -> Task:
 def require_coarse(classes: list[str], names: list[str], what: str) -> None:
     """Raises DataError naming a class of the coarse set without an image."""
     if empty := [c for c in classes if c not in names]:
-        raise DataError(f"{what}: {len(empty)} of {len(classes)} classes have no image, the first is {empty[0]!r}")
+        raise DataError(f"{what}: {len(empty)} of {len(classes)} classes have no image, first {empty[0]!r}")
