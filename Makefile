@@ -31,6 +31,8 @@ tune: $(ENV)  ## the runs on which learning rates and weights were chosen (valid
 test: $(ENV)
 	$(BIN)/ruff check .
 	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && cp -r results figures "$$out" && \
+	  LABELAUG_OUT="$$out" TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax notebooks
 
 lab: $(ENV)
 	$(BIN)/jupyter lab notebooks

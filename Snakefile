@@ -58,4 +58,4 @@ for notebook, outputs in REPORTS.items():
         shell:
             "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
             " {params.notebook:q} {log.notebook:q} -y {params.yaml:q}"
-        " 2> >(sed '/IPKernelApp.*encryption/d' >&2)"
+            " 2> >(sed '/IPKernelApp.*encryption/d' >&2)"

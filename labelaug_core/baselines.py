@@ -64,8 +64,7 @@ class LabelSetHead(nn.Module):
 
     def log_probs(self, features: Tensor) -> Tensor:
         """Sigmoids of the evaluated labels, normalised over them."""
-        p = self.score(features)[:, self.columns].sigmoid()
-        return (p / p.sum(1, keepdim=True)).clamp(min=1e-12).log()
+        return nn.functional.logsigmoid(self.score(features)[:, self.columns]).log_softmax(1)
 
 
 def pseudo_label(task: Task, log_probs: np.ndarray) -> Task:
@@ -75,10 +74,14 @@ def pseudo_label(task: Task, log_probs: np.ndarray) -> Task:
     pseudo label nor above it in the graph.
     """
     guess = log_probs.argmax(1)
-    agrees = np.array([
-        [fine == coarse or coarse in task.graph.ancestors(fine) for fine in task.labels[: task.n_fine]]
-        for coarse in task.labels
-    ])
+    agrees = np.array(
+        [
+            [fine == coarse or coarse in task.graph.ancestors(fine) for fine in task.labels[: task.n_fine]]
+            for coarse in task.labels
+        ]
+    )
     kept = np.flatnonzero(agrees[task.coarse.y, guess])
     coarse = replace(task.coarse.take(kept), y=guess[kept])
-    return replace(task.fine_only(), coarse=coarse, sizes=task.sizes | {"pseudo labels kept": f"{len(kept)} of {len(guess)}"})
+    return replace(
+        task.fine_only(), coarse=coarse, sizes=task.sizes | {"pseudo labels kept": f"{len(kept)} of {len(guess)}"}
+    )

@@ -18,23 +18,26 @@ from labelaug_core.datasets.base import Task
 from labelaug_core.encoders import Identity, build_encoder, cached_features
 from labelaug_core.graph_file import load_graph
 from labelaug_core.methods import METHODS, build_head
-from labelaug_core.records import ROOT, code_hash
+from labelaug_core.records import GROUPS, ROOT, code_hash
 from labelaug_core.training import Classifier, accuracy, hold_out, predict, seed_everything, train
-
-LOADERS = {"critters": ("critters", "toy", "load"), "pet": ("pet", "pet", "load")}  # group -> graph, module, function
 
 
 def load_task(settings: dict) -> Task:
     """The data of a cell, as features where its encoder is frozen (encoded once, cached)."""
-    graph, module, function = LOADERS[settings["group"]]
-    task = getattr(import_module(f"labelaug_core.datasets.{module}"), function)(load_graph(graph), settings["data"])
+    module, function = GROUPS[settings["group"]][0].split(".")
+    task = getattr(import_module(f"labelaug_core.datasets.{module}"), function)(
+        load_graph(settings["group"]), settings["data"]
+    )
     if settings["encoder"].get("tune") == "frozen":
         encoder = build_encoder(settings["encoder"])
         parts = {p: getattr(task, p) for p in ("train", "test", "coarse")}
-        task = replace(task, **{
-            p: replace(split, inputs=cached_features(encoder, split.inputs, f"{task.content_hash}-{p}"))
-            for p, split in parts.items()
-        })
+        task = replace(
+            task,
+            **{
+                p: replace(split, inputs=cached_features(encoder, split.inputs, f"{task.content_hash}-{p}"))
+                for p, split in parts.items()
+            },
+        )
     return task if settings["data"].get("join") else task.fine_only()
 
 
@@ -60,7 +63,9 @@ def fit(settings: dict, task: Task, seed: int):
         teacher, _ = train(teacher, task.fine_only(), val, settings["training"], seed)
         task = pseudo_label(task, predict(teacher, task.coarse)["log_probs"])
     seed_everything(rng_seed)
-    head, task = build_head(method, task, settings["head"] if method.head == "path" else _graph_only(settings["head"]), seed)
+    head, task = build_head(
+        method, task, settings["head"] if method.head == "path" else _graph_only(settings["head"]), seed
+    )
     model, history = train(build(settings, task, head), task, val, settings["training"], seed, method.decode)
     return model, task, val, history
 
@@ -72,8 +77,12 @@ def _graph_only(options: dict) -> dict:
 def measure(found: dict[str, np.ndarray], y: np.ndarray, decode: str) -> dict[str, float]:
     """Top-1 accuracy, accuracy averaged over classes, and -log p(true label); both decodings where there are two."""
     guess = found["greedy"] if decode == "greedy" else found["log_probs"].argmax(1)
-    out = {"accuracy": float((guess == y).mean()), "mean_per_class": float(balanced_accuracy_score(y, guess)),
-           "nll": -float(found["log_probs"][np.arange(len(y)), y].mean()), "accuracy_exact": accuracy(found, y, "exact")}
+    out = {
+        "accuracy": float((guess == y).mean()),
+        "mean_per_class": float(balanced_accuracy_score(y, guess)),
+        "nll": -float(found["log_probs"][np.arange(len(y)), y].mean()),
+        "accuracy_exact": accuracy(found, y, "exact"),
+    }
     if "greedy" in found:
         out["accuracy_greedy"] = accuracy(found, y, "greedy")
     return out
@@ -85,15 +94,29 @@ def run_seed(settings: dict, task: Task, seed: int):
     model, used, val, history = fit(settings, task, seed)
     found = predict(model, used.test, next(model.parameters()).device)
     exact = found["log_probs"].argmax(1)
-    predictions = {"y": used.test.y.astype(np.uint16), "exact": exact.astype(np.uint16),
-                   "p_exact": np.exp(found["log_probs"].max(1)).astype(np.float16)}
+    predictions = {
+        "y": used.test.y.astype(np.uint16),
+        "exact": exact.astype(np.uint16),
+        "p_exact": np.exp(found["log_probs"].max(1)).astype(np.float16),
+    }
     if "path" in found:
         predictions |= {"greedy": found["greedy"].astype(np.uint16), "path": found["path"].astype(np.uint32)}
     record = {
-        "settings": settings, "seed": seed, "code_hash": code_hash(settings["group"]),
-        "data": {"content_hash": task.content_hash, "sizes": used.sizes, "n_train": len(used.train), "n_val": len(val),
-                 "n_coarse": len(used.coarse) if used.coarse is not None else 0, "n_test": len(used.test)},
-        "history": history, "validation": next(row for row in history if row.get("chosen")), "test": measure(found, used.test.y, decode), "decode": decode,
+        "settings": settings,
+        "seed": seed,
+        "code_hash": code_hash(settings["group"]),
+        "data": {
+            "content_hash": task.content_hash,
+            "sizes": used.sizes,
+            "n_train": len(used.train),
+            "n_val": len(val),
+            "n_coarse": len(used.coarse) if used.coarse is not None else 0,
+            "n_test": len(used.test),
+        },
+        "history": history,
+        "validation": next(row for row in history if row.get("chosen")),
+        "test": measure(found, used.test.y, decode),
+        "decode": decode,
         "wall_seconds": round(time.perf_counter() - start, 2),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -107,5 +130,10 @@ def environment() -> dict:
     cuda = torch.cuda.is_available()
     versions = {p: metadata.version(p) for p in ("torch", "numpy", "timm", "accelerate", "scikit-learn")}
     git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return {"device": torch.cuda.get_device_name() if cuda else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
-            "versions": versions | {"python": platform.python_version()}, "git_commit": git.stdout.strip() or "unknown"}
+    return {
+        "device": torch.cuda.get_device_name()
+        if cuda
+        else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
+        "versions": versions | {"python": platform.python_version()},
+        "git_commit": git.stdout.strip() or "unknown",
+    }

@@ -25,7 +25,7 @@ class PathDecoder(nn.Module):
         self.score = nn.Linear(hidden, n + 1)  # z; the last row is <eop>
 
     def _step(self, node: Tensor, f: Tensor, parent: Tensor | None = None) -> Tensor:
-        """Eq. 1: states f [B, S, H], and nodes [B or 1, C] reached from the states number parent [B or 1, C]: [B, C, H].
+        """Eq. 1: states f [B, S, H], nodes [B or 1, C] reached from the states number parent [B or 1, C]: [B, C, H].
 
         It is nn.GRUCell written out, so that W_hh f is computed once a state and shared by all nodes below it, and
         W_ih e is a table over the nodes, shared by the whole batch.
@@ -77,10 +77,11 @@ class PathDecoder(nn.Module):
         for t, slot in enumerate(tree.path_slots[path].T):
             going = slot < len(tree.slot_node)
             slot = slot.clamp(max=len(tree.slot_node) - 1)
-            block = tree.slot_block == tree.slot_block[slot][:, None]  # [B, E]: the question on the path
-            z = self.score(f)[:, tree.slot_node].masked_fill(~block, -torch.inf)
-            total = total + torch.where(going, z.log_softmax(1)[rows, slot], 0.0)
-            token = slot if bool(forced[t]) else z.argmax(1)
+            z = self.score(f)[:, tree.slot_node]  # [B, E]; only the block of the question on the path is looked at
+            logp = block_log_softmax(z, tree.slot_block, tree.block_exclusive)
+            total = total + torch.where(going, logp[rows, slot], 0.0)
+            block = tree.slot_block == tree.slot_block[slot][:, None]
+            token = slot if bool(forced[t]) else z.masked_fill(~block, -torch.inf).argmax(1)
             token = tree.slot_node[token].clamp(max=len(tree.graph.nodes) - 1)  # after <eop> nothing is fed
             f = self._step(token[:, None], f[:, None])[:, 0]
         return total

@@ -1,7 +1,5 @@
 """Pictures of label graphs and of the path decoder, in the style of the paper's Figures 1 to 3 (an inch a unit)."""
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import networkx as nx
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
@@ -14,14 +12,6 @@ RED, GREY, INK, FULL = "#c8242f", "#777777", "#555555", dict(left=0, right=1, bo
 _width = lambda text: 0.073 * len(text) + 0.22  # noqa: E731  of a node's box
 
 
-def save(fig, profile: str, name: str) -> str:
-    """Write figures/<profile>/<name> at 200 dpi, from the repository or any folder below; returns that name."""
-    root = next((p for p in (Path.cwd(), *Path.cwd().parents) if (p / "labelaug_core").is_dir()), Path.cwd())
-    (folder := root / "figures" / profile).mkdir(parents=True, exist_ok=True)
-    fig.savefig(folder / name, dpi=200)
-    return f"figures/{profile}/{name}"
-
-
 def _fit(fig, ax, left: float, right: float, bottom: float, top: float):
     fig.set_size_inches(right - left, top - bottom)
     ax.axis("off")
@@ -30,8 +20,18 @@ def _fit(fig, ax, left: float, right: float, bottom: float, top: float):
 
 def _box(ax, at, text: str, color: str, width: float = 0, height: float = 0.3, edge: str = INK) -> None:
     w, h = (width or _width(text)) - 0.1, height - 0.1
-    ax.add_patch(FancyBboxPatch((at[0] - w / 2, at[1] - h / 2), w, h, boxstyle="round,pad=0.05", fc=color, ec=edge,
-                                lw=2.2 if edge == RED else 0.9, zorder=4))
+    ax.add_patch(
+        FancyBboxPatch(
+            (at[0] - w / 2, at[1] - h / 2),
+            w,
+            h,
+            boxstyle="round,pad=0.05",
+            fc=color,
+            ec=edge,
+            lw=2.2 if edge == RED else 0.9,
+            zorder=4,
+        )
+    )
     ax.text(*at, text, ha="center", va="center", fontsize=9, zorder=5)
 
 
@@ -43,9 +43,17 @@ def _frame(ax, left: float, right: float, bottom: float, top: float) -> None:
 def _arrow(ax, *points, color: str = GREY, dashed: bool = False) -> None:
     """Along straight lines, or along a Bezier curve if four points are given."""
     codes = [Curve.MOVETO] + [Curve.CURVE4 if len(points) == 4 else Curve.LINETO] * (len(points) - 1)
-    ax.add_patch(FancyArrowPatch(path=Curve(points, codes), arrowstyle="-|>", mutation_scale=9, color=color,
-                                 lw=2 if color == RED else 1.1, ls=(0, (4, 2.5)) if dashed else "-",
-                                 zorder=3 if color == RED else 2))
+    ax.add_patch(
+        FancyArrowPatch(
+            path=Curve(points, codes),
+            arrowstyle="-|>",
+            mutation_scale=9,
+            color=color,
+            lw=2 if color == RED else 1.1,
+            ls=(0, (4, 2.5)) if dashed else "-",
+            zorder=3 if color == RED else 2,
+        )
+    )
 
 
 def _places(graph: LabelGraph, nodes: list[str], sideways: bool) -> dict[str, tuple[float, float]]:
@@ -76,7 +84,9 @@ def edge_kinds(graph: LabelGraph, labels: list[str]) -> dict[tuple[str, str], bo
     return kinds
 
 
-def draw_graph(graph: LabelGraph, labels=None, nodes=None, path=(), color=None, sideways=False, onto=None, shift=(0, 0)):
+def draw_graph(
+    graph: LabelGraph, labels=None, nodes=None, path=(), color=None, sideways=False, onto=None, shift=(0, 0)
+):
     """Draw a label graph, or what lies on the way to some labels, as in Figure 2; returns the figure.
 
     Root yellow, labels green, augmented blue; edges on nondeterministic paths only are dashed; a frame is a competing
@@ -116,7 +126,11 @@ def _photo(ax, x: float, y: float, fur: str = "#8e9db3") -> None:
     ears = [(0.06, 0.2), (0.28, 0.34), (0.3, 0.06), (-0.3, 0.06), (-0.28, 0.34), (-0.06, 0.2)]
     for corners in ([(-0.33, -0.42), (-0.2, -0.1), (0.2, -0.1), (0.33, -0.42)], ears):
         ax.add_patch(Polygon([(x + a, y + b) for a, b in corners], fc=fur, zorder=5))
-    eyes = [(s * 0.13, 0.06, w, h, c, z) for s in (-1, 1) for w, h, c, z in ((0.13, 0.13, "#e8a93a", 7), (0.035, 0.1, "#222222", 8))]
+    eyes = [
+        (s * 0.13, 0.06, w, h, c, z)
+        for s in (-1, 1)
+        for w, h, c, z in ((0.13, 0.13, "#e8a93a", 7), (0.035, 0.1, "#222222", 8))
+    ]
     for a, b, w, h, c, z in ((0, 0.02, 0.62, 0.5, fur, 6), (0, -0.07, 0.07, 0.04, "#d88a8a", 8), *eyes):
         ax.add_patch(Ellipse((x + a, y + b), w, h, fc=c, ec="#00000020", zorder=z))
     for a, b in ((-0.36, -0.14), (-0.36, -0.08), (0.36, -0.14), (0.36, -0.08)):  # whiskers
@@ -139,10 +153,14 @@ def figure_1(graph: LabelGraph, path, fine: str, coarse: str):
             _arrow(ax, (-3.45, at), (-2.92, meet))
         _arrow(ax, (-2.28, y), (-1.7, y))
     ax.text(-4.4, 1.2, "Single label: for each dataset a network and a flat list", fontsize=11, weight="bold")
-    ax.text(-4.4, -1.6, "Label graph: one network, and a path for every image of either dataset", fontsize=11, weight="bold")
+    ax.text(
+        -4.4, -1.6, "Label graph: one network, and a path for every image of either dataset", fontsize=11, weight="bold"
+    )
     draw_graph(graph, path=path, color=color, onto=ax, shift=(1.6, -2.3))
     _arrow(ax, (-2.28, -3.35), (-1.6, -3.35), (-1.4, -2.3), (1.6 - _width(graph.root) / 2, -2.3))
-    for i, (c, text) in enumerate(((BLUE, f"a: {fine}"), (YELLOW, f"b: {coarse}"), *zip((GREEN, PINK), groups, strict=False))):
+    for i, (c, text) in enumerate(
+        ((BLUE, f"a: {fine}"), (YELLOW, f"b: {coarse}"), *zip((GREEN, PINK), groups, strict=False))
+    ):
         _box(ax, (-3.75, -4.65 - 0.34 * i), text, c, width=1.3)
     return _fit(fig, ax, -4.6, 5.0, -5.95, 1.55)
 
@@ -158,9 +176,18 @@ def figure_3(steps: list[tuple[str, str, dict[str, dict[str, float]]]]):
         x, y = 3.5 + 3.2 * t, 0.85
         _box(ax, (x, 0), "GRU", "#f6c89f", width=0.84, height=0.6)
         _box(ax, (x, -1.0), fed if t else f"⟨START⟩ = {fed}", BLUE if t else YELLOW)
-        for a, b in (*([] if t else [((0.45, 0), (0.8, 0))]), ((last, 0), (x - 0.42, 0)), ((x, -0.84), (x, -0.31)), ((x, 0.31), (x, 0.64))):
+        for a, b in (
+            *([] if t else [((0.45, 0), (0.8, 0))]),
+            ((last, 0), (x - 0.42, 0)),
+            ((x, -0.84), (x, -0.31)),
+            ((x, 0.31), (x, 0.64)),
+        ):
             _arrow(ax, a, b)
-        for at, text in (((last + 0.3, 0.1), f"$f_{t}$"), ((x + 0.08, -0.62), f"$e_{t + 1}$"), ((x + 0.08, 0.42), f"$f_{t + 1}$")):
+        for at, text in (
+            ((last + 0.3, 0.1), f"$f_{t}$"),
+            ((x + 0.08, -0.62), f"$e_{t + 1}$"),
+            ((x + 0.08, 0.42), f"$f_{t + 1}$"),
+        ):
             ax.text(*at, text, fontsize=10)
         for block, answers in reversed(blocks.items()):
             for answer, p in reversed(answers.items()):

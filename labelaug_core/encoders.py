@@ -123,7 +123,9 @@ def build_encoder(settings: dict) -> nn.Module:
 
 def cache_folder() -> Path:
     """Where features are kept: $LABELAUG_CACHE, else the user's cache directory."""
-    base = os.environ.get("LABELAUG_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "labelaug"
+    base = (
+        os.environ.get("LABELAUG_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "labelaug"
+    )
     Path(base).mkdir(parents=True, exist_ok=True)
     return Path(base)
 

@@ -31,8 +31,14 @@ def sign_flip_p(per_seed: np.ndarray) -> float:
     """
     if len(per_seed) < 2 or not np.any(per_seed):
         return 1.0
-    test = permutation_test((np.asarray(per_seed),), lambda x, axis: np.mean(x, axis=axis), permutation_type="samples",
-                            vectorized=True, n_resamples=2**14, rng=np.random.default_rng(0))
+    test = permutation_test(
+        (np.asarray(per_seed),),
+        lambda x, axis: np.mean(x, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**14,
+        rng=np.random.default_rng(0),
+    )
     return float(test.pvalue)
 
 
@@ -48,8 +54,15 @@ def compare(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     low, high = hierarchical_bootstrap(delta)
     gained, lost = (a & ~b).sum(1), (~a & b).sum(1)
     per_seed = [mcnemar([[0, int(g)], [int(w), 0]], exact=True).pvalue for g, w in zip(gained, lost, strict=True)]
-    return {"delta": float(delta.mean()), "delta_ci_low": low, "delta_ci_high": high, "p_value": sign_flip_p(delta.mean(1)),
-            "gained": float(gained.mean()), "lost": float(lost.mean()), "mcnemar_p": float(np.median(per_seed))}
+    return {
+        "delta": float(delta.mean()),
+        "delta_ci_low": low,
+        "delta_ci_high": high,
+        "p_value": sign_flip_p(delta.mean(1)),
+        "gained": float(gained.mean()),
+        "lost": float(lost.mean()),
+        "mcnemar_p": float(np.median(per_seed)),
+    }
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -46,20 +46,37 @@ def explain(model, x: Tensor) -> list[Explanation]:
                 continue
             rivals = [e for e in (tree.slot_block == tree.slot_block[slot]).nonzero()[:, 0].tolist() if e != slot]
             best = max(rivals, key=lambda e: p[e].item(), default=None)
-            steps.append(Step(graph.question.get(group, f"Which {group}?"), u, p[slot].item(),
-                              tree.prefixes[best][-1] if best is not None else None, p[best].item() if best is not None else 0.0))
+            steps.append(
+                Step(
+                    graph.question.get(group, f"Which {group}?"),
+                    u,
+                    p[slot].item(),
+                    tree.prefixes[best][-1] if best is not None else None,
+                    p[best].item() if best is not None else 0.0,
+                )
+            )
         label = tree.path_label[path]
         others = [q for q in (tree.path_label == label).nonzero()[:, 0].tolist() if q != path]
         other = max(others, key=lambda q: path_p[i, q].item(), default=None)
-        out.append(Explanation(tree.paths[path], steps, bool(tree.deterministic[path]), label_p[i, label].item(),
-                               tree.paths[other] if other is not None else None))
+        out.append(
+            Explanation(
+                tree.paths[path],
+                steps,
+                bool(tree.deterministic[path]),
+                label_p[i, label].item(),
+                tree.paths[other] if other is not None else None,
+            )
+        )
     return out
 
 
 def format_explanation(e: Explanation) -> str:
     """An explanation as text, a line a step."""
-    lines = [f"  {s.question:32s} {s.answer:18s} {s.p:.2f}" + (f"   (then {s.runner_up}, {s.runner_up_p:.2f})" if s.runner_up else "")
-             for s in e.steps]
+    lines = [
+        f"  {s.question:32s} {s.answer:18s} {s.p:.2f}"
+        + (f"   (then {s.runner_up}, {s.runner_up_p:.2f})" if s.runner_up else "")
+        for s in e.steps
+    ]
     kind = "deterministic" if e.deterministic else "nondeterministic"
     lines.append(f"  so: {e.path[-1]}, p = {e.label_p:.2f} over all its paths; this path is {kind}")
     return "\n".join(lines)

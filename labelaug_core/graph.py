@@ -111,6 +111,8 @@ class LabelGraph:
 
     def count_paths(self, label: str) -> int:
         """How many paths lead from the root to the label: dynamic programming, no path is listed."""
+        if label not in self.parents:
+            raise GraphError(f"{self.name}: the graph has no node {label!r}")
         counts = {self.root: 1}
         for v in nx.topological_sort(self.networkx):
             if v != self.root:
@@ -122,10 +124,10 @@ class LabelGraph:
 
         Raises GraphError for a node that is not in the graph and for more than `cap` paths.
         """
-        if label not in self.parents:
-            raise GraphError(f"{self.name}: the graph has no node {label!r}")
         if (n := self.count_paths(label)) > cap:
-            raise GraphError(f"{self.name}: label {label!r} has {n} paths, more than cap={cap}; raise `cap` to list them")
+            raise GraphError(
+                f"{self.name}: label {label!r} has {n} paths, more than cap={cap}; raise `cap` to list them"
+            )
 
         def walk(v: str) -> list[tuple[str, ...]]:
             return [(v,)] if v == self.root else [(*path, v) for p in self.parents[v] for path in walk(p)]
@@ -156,13 +158,19 @@ class LabelGraph:
     # -- other graphs out of this one -----------------------------------------------------------------------
 
     def without(self, *drop: str) -> LabelGraph:
-        """The graph without these nodes; what hung below nothing else hangs below their parents."""
-        parents = dict(self.parents)
+        """The graph without these nodes.
+
+        What hung below a node and below nothing else hangs below the node's parents; so does everything below it
+        for a parent that would have no child left.
+        """
+        parents, labels = dict(self.parents), set(self.label_nodes())
         for gone in drop:
-            above = parents.pop(gone)
-            for v, ps in parents.items():
-                if gone in ps:
-                    parents[v] = tuple(p for p in ps if p != gone) or above
+            above, orphans = parents.pop(gone), [v for v, ps in parents.items() if gone in ps]
+            for v in orphans:
+                parents[v] = tuple(p for p in parents[v] if p != gone) or above
+            for a in above:
+                if a not in labels and not any(a in ps for ps in parents.values()):
+                    parents |= {v: (*parents[v], a) for v in orphans}
         group = {v: g for v, g in self.group.items() if v in parents}
         exclusive = {g: e for g, e in self.exclusive.items() if g in group.values()}
         return replace(self, parents=parents, group=group, exclusive=exclusive)

@@ -8,7 +8,7 @@ from pathlib import Path
 import networkx as nx
 import yaml
 
-from labelaug_core.graph import GraphError, LabelGraph, normalise
+from labelaug_core.graph import EOP, GraphError, LabelGraph, normalise
 
 GRAPHS = Path(__file__).parent / "graphs"
 
@@ -53,8 +53,14 @@ def _names(value, where: str) -> list[str]:
         out += _names(item, where) if isinstance(item, list) else [item]
     for item in out:
         if not isinstance(item, str) or not item.strip():
-            raise GraphError(f"{where}: {item!r} is not a node name (a text; put it in quotes if YAML reads it otherwise)")
-    return list(dict.fromkeys(out))
+            raise GraphError(
+                f"{where}: {item!r} is not a node name (a text; put it in quotes if YAML reads it otherwise)"
+            )
+        if item == EOP:
+            raise GraphError(f"{where}: {EOP!r} is the end of a path and cannot name a node")
+        if out.count(item) > 1:
+            raise GraphError(f"{where}: {item!r} is listed twice")
+    return out
 
 
 def _only(mapping, allowed: set[str], where: str) -> dict:
@@ -71,7 +77,12 @@ def graph_from_dict(data: dict, file: str) -> LabelGraph:
     for key in ("root", "groups", "labels"):
         if not data.get(key):
             raise GraphError(f"{file}: the key {key!r} is missing or empty")
-    root = _names(data["root"], f"{file}: root")[0]
+    root, *more = _names(data["root"], f"{file}: root")
+    if more:
+        raise GraphError(f"{file}: root: a graph has one root, this file names {1 + len(more)}")
+    sources = data.get("sources") or []
+    if not isinstance(sources, list):
+        raise GraphError(f"{file}: sources: expected a list of texts, got {sources!r:.60}")
     parents: dict[str, tuple[str, ...]] = {root: ()}
     group, exclusive, question = {}, {}, {}
     if not isinstance(data["groups"], dict):
@@ -89,17 +100,29 @@ def graph_from_dict(data: dict, file: str) -> LabelGraph:
         rows = nodes if isinstance(nodes, dict) else {v: [] for v in _names(nodes, where)}
         for v, row in rows.items():
             if v == root or v in group:
-                raise GraphError(f"{file}: node {v!r} is in two groups ({group.get(v, 'root')!r} and {g!r}) or listed twice")
+                raise GraphError(
+                    f"{file}: node {v!r} is in two groups ({group.get(v, 'root')!r} and {g!r}) or listed twice"
+                )
             _check_columns(spec, row, f"{file}: node {v!r}", data["groups"])
-            parents[v] = tuple(dict.fromkeys(below + (_names(row, f"{file}: node {v!r}") if row else [])))
+            parents[v] = tuple(
+                dict.fromkeys(below + (_names(row, f"{file}: node {v!r}") if row not in (None, []) else []))
+            )
             group[v] = g
             if not parents[v]:
                 raise GraphError(f"{file}: node {v!r} is an orphan: it has no parent (`below:` of its group, or a row)")
     if not isinstance(data["labels"], dict):
         raise GraphError(f"{file}: labels: expected `dataset: ...` lines")
     labels = {d: _labels(spec, parents, group, f"{file}: labels of {d!r}") for d, spec in data["labels"].items()}
-    graph = LabelGraph(str(data.get("name", Path(file).stem)), root, parents, group, exclusive, labels, question,
-                       tuple(str(s) for s in data.get("sources") or ()))
+    graph = LabelGraph(
+        str(data.get("name", Path(file).stem)),
+        root,
+        parents,
+        group,
+        exclusive,
+        labels,
+        question,
+        tuple(map(str, sources)),
+    )
     _validate(graph, file)
     return graph
 
@@ -110,12 +133,14 @@ def _check_columns(spec: dict, row, where: str, groups: dict) -> None:
         return
     columns = _names(spec["columns"], where)
     if not isinstance(row, list) or len(row) != len(columns):
-        raise GraphError(f"{where}: its row has {len(row) if isinstance(row, list) else 1} cells, the columns are {', '.join(columns)}")
+        raise GraphError(
+            f"{where}: its row has {len(row) if isinstance(row, list) else 1} cells, columns: {', '.join(columns)}"
+        )
     for column, cell in zip(columns, row, strict=True):
         if column not in groups or not isinstance(groups[column], dict):
             raise GraphError(f"{where}: the column {column!r} is not a group of this file")
         for u in _names(cell, where):
-            if u not in (groups[column].get("nodes") or ()):
+            if not isinstance(groups[column].get("nodes"), (list, dict)) or u not in groups[column]["nodes"]:
                 raise GraphError(f"{where}: {u!r} is not in the group of its column, {column!r}")
 
 

@@ -18,20 +18,37 @@ class PathHead(nn.Module):
 
     labels: all label nodes of training; the first n_fine are evaluated, and only they may end a path then (so a
     fine-grained test never ends at `cat`). objective: `algorithm-1` (teacher forcing on deterministic paths and
-    REINFORCE on samples with nondeterministic ones), `expected-reward` (the same without sampling), `marginal`,
+    REINFORCE on samples with nondeterministic ones; with literal=True its samples are drawn among legal answers only,
+    which biases it), `expected-reward` (the same without sampling), `marginal`,
     `question`. alpha, beta weigh L_d and L_nd; n_p, minibatch: paths a sample, see losses.teacher_forcing; r_tf:
     teacher-force rate with one coin a batch (coin="batch", Alg. 1) or a step; coarse: `stop` teaches a coarse image
     the path to its label and no further, `reward` rewards any path through it; literal: the paper's block rule.
     """
 
     def __init__(
-        self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, hidden: int = 256,
-        objective: str = "algorithm-1", alpha: float = 1.0, beta: float = 1.0, minibatch: str = "mean",
-        n_p: int | None = None, r_tf: float = 1.0, coin: str = "batch", coarse: str = "stop", literal: bool = False,
+        self,
+        graph: LabelGraph,
+        labels: list[str],
+        n_fine: int,
+        d: int,
+        hidden: int = 256,
+        objective: str = "algorithm-1",
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        minibatch: str = "mean",
+        n_p: int | None = None,
+        r_tf: float = 1.0,
+        coin: str = "batch",
+        coarse: str = "stop",
+        literal: bool = False,
     ):
         super().__init__()
-        for what, value, known in (("objective", objective, OBJECTIVES), ("coarse", coarse, ("stop", "reward")),
-                                   ("coin", coin, ("batch", "step")), ("minibatch", minibatch, ("mean", "sum", "random"))):
+        for what, value, known in (
+            ("objective", objective, OBJECTIVES),
+            ("coarse", coarse, ("stop", "reward")),
+            ("coin", coin, ("batch", "step")),
+            ("minibatch", minibatch, ("mean", "sum", "random")),
+        ):
             if value not in known:
                 raise ValueError(f"PathHead: {what} must be one of {', '.join(known)}, got {value!r}")
         self.decoder = PathDecoder(graph, d, hidden)
@@ -50,15 +67,16 @@ class PathHead(nn.Module):
         through = is_coarse and self.coarse == "reward"
         if self.objective == "algorithm-1":
             return self._algorithm_1(features, y, tree, through)
-        slot_logp = self.decoder.slot_log_probs(features, tree, only=y)
+        rewarded = through or (is_coarse and self.objective == "expected-reward")  # for paths beyond the label, too
+        slot_logp = self.decoder.slot_log_probs(features, tree, only=None if rewarded else y)
         if self.objective == "expected-reward":
             uncertain = losses.is_uncertain(tree, y) | through
             r = losses.reward(tree, y) * uncertain[:, None]
             l_nd = losses.expected_reward(tree.path_log_probs(slot_logp), r)
             return self.alpha * self._teacher_forcing(slot_logp, y, tree, through) + self.beta * l_nd
         if through:  # the likelihood of all paths through the label, wherever they end
-            p_through = (tree.path_log_probs(slot_logp).exp() * losses.reward(tree, y)).sum(1)
-            return -p_through.clamp(min=1e-12).log().mean()
+            elsewhere = losses.reward(tree, y) == 0
+            return -tree.path_log_probs(slot_logp).masked_fill(elsewhere, -torch.inf).logsumexp(1).mean()
         if self.objective == "marginal":
             return losses.marginal_likelihood(tree.label_log_probs(slot_logp), y)
         return losses.question_likelihood(tree, slot_logp, y)

@@ -23,16 +23,22 @@ def is_uncertain(tree: PrefixTree, y: Tensor) -> Tensor:
 
 
 def teacher_forcing(
-    path_logp: Tensor, targets: Tensor, mode: str = "mean", n_p: int | None = None, generator: torch.Generator | None = None
+    path_logp: Tensor,
+    targets: Tensor,
+    mode: str = "mean",
+    n_p: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Eq. 2: L_d = - sum over t of log p(v_{t+1} | v_t, f_t) on deterministic paths. Scalar, a mean over samples.
 
     path_logp [B, P]: tree.answer_log_probs; targets [B, P] bool: each sample's paths. At most n_p of them are used
     (drawn at random); mode (Sec. 4.5): `mean` or `sum` over them, or `random`, one of them. A sample without such a
-    path adds nothing. Raises ValueError for an unknown mode.
+    path adds nothing. Raises ValueError for an unknown mode and n_p < 1.
     """
     if mode not in ("mean", "sum", "random"):
         raise ValueError(f"teacher_forcing: mode must be mean, sum or random, got {mode!r}")
+    if n_p is not None and n_p < 1:
+        raise ValueError(f"teacher_forcing: n_p must be at least 1, got {n_p}")
     limit = 1 if mode == "random" else n_p
     if limit is not None and limit < targets.shape[1]:
         draw = torch.rand(targets.shape, generator=generator).to(targets.device).masked_fill(~targets, -1.0)

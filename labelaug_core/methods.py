@@ -30,9 +30,15 @@ METHODS = {
     "label-aug-expected": Method("label-aug, expected reward", "path", options=(("objective", "expected-reward"),)),
     "label-aug-marginal": Method("label-aug, marginal likelihood", "path", options=(("objective", "marginal"),)),
     "label-aug-question": Method("label-aug, question likelihood", "path", options=(("objective", "question"),)),
-    "wordtree": Method("WordTree (species, then breed)", "path", graph="species-breed", options=(("objective", "marginal"),)),
-    "label-aug-shuffled": Method("label-aug, question likelihood, shuffled attributes", "path", graph="shuffled",
-                                 options=(("objective", "question"),)),
+    "wordtree": Method(
+        "WordTree (species, then breed)", "path", graph="species-breed", options=(("objective", "marginal"),)
+    ),
+    "label-aug-shuffled": Method(
+        "label-aug, question likelihood, shuffled attributes",
+        "path",
+        graph="shuffled",
+        options=(("objective", "question"),),
+    ),
 }
 GRAPHS = {"medium": 0.36, "small": 0.63}
 

@@ -34,6 +34,8 @@ class PrefixTree(nn.Module):
         self.graph, self.labels = graph, list(labels)
         if unknown := [v for v in labels if v not in graph.parents or v == graph.root]:
             raise GraphError(f"{graph.name}: the graph has no label node {unknown[0]!r}")
+        if not self.labels:
+            raise GraphError(f"{graph.name}: a prefix tree needs at least one label")
         class_of = {v: i for i, v in enumerate(self.labels)}
         legal = set(labels).union(*(graph.ancestors(v) for v in labels))
         members: dict[str, list[str]] = {}
@@ -65,7 +67,9 @@ class PrefixTree(nn.Module):
                     block_state.append(s)
                     self.block_group.append(g)
                     if len(slots) > cap:
-                        raise GraphError(f"{graph.name}: its paths need more than cap={cap} slots; raise `cap` if memory allows")
+                        raise GraphError(
+                            f"{graph.name}: its paths need more than cap={cap} slots; raise `cap` if memory allows"
+                        )
             levels.append((first, len(slots)))
             frontier = deeper
 
@@ -105,8 +109,13 @@ class PrefixTree(nn.Module):
             states = range(self.first_state[t], self.first_state[t + 1])
             on_level = [[s for s in states if way[self.slot_state == s].any()] for way in self.on_way]
             width = max(map(len, on_level))
-            keep(f"way_{t}", [(ss or [states[0]]) + (ss or [states[0]])[-1:] * (width - max(len(ss), 1)) for ss in on_level])
-        self.register_buffer("question", -self._path_sum(self.state_blocks[self.slot_state].double().log()), persistent=False)
+            keep(
+                f"way_{t}",
+                [(ss or [states[0]]) + (ss or [states[0]])[-1:] * (width - max(len(ss), 1)) for ss in on_level],
+            )
+        self.register_buffer(
+            "question", -self._path_sum(self.state_blocks[self.slot_state].double().log()), persistent=False
+        )
         keep("contains", [[float(v in path) for path in self.paths] for v in self.labels], torch.float)  # [K, P]
         certain = {v: set(graph.split_paths(v)[0]) for v in self.labels}
         keep("deterministic", [path in certain[path[-1]] for path in self.paths], torch.bool)  # [P], Def. 3.2
@@ -183,8 +192,12 @@ class PrefixTree(nn.Module):
 
     def sample(self, slot_logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One path drawn from the path distribution for each sample. [B, E] -> [B] path indices."""
-        weight = (slot_logp.detach() - self.state_blocks[self.slot_state].log()).exp()
-        return self._walk(slot_logp, lambda here: torch.multinomial(weight * here, 1, generator=generator)[:, 0])
+        logp = slot_logp.detach() - self.state_blocks[self.slot_state].log()
+
+        def draw(here: Tensor) -> Tensor:
+            return torch.multinomial(logp.masked_fill(~here, -torch.inf).softmax(1), 1, generator=generator)[:, 0]
+
+        return self._walk(slot_logp, draw)
 
     def greedy(self, slot_logp: Tensor, literal: bool = False) -> Tensor:
         """Algorithm 2: at each step the most probable legal answer, until <eop>. [B, E] -> [B] path indices.
@@ -194,6 +207,6 @@ class PrefixTree(nn.Module):
         """
         legal = (self.slot_child >= 0) | (self.slot_label >= 0)
         options = torch.zeros_like(self.block_state).scatter_add(0, self.slot_block, legal.long())
-        idle = (options[self.slot_block] == 1) if not literal else torch.zeros_like(legal)
+        idle = (options[self.slot_block] == 1) & self.block_exclusive[self.slot_block] & (not literal)
         score = slot_logp.detach().exp() - 2.0 * idle  # probabilities lie in [0, 1]: idle questions come last
         return self._walk(slot_logp, lambda here: score.masked_fill(~here, -torch.inf).argmax(1))

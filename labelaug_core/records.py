@@ -20,9 +20,28 @@ import yaml
 SCHEMA = 1
 CORE = Path(__file__).parent
 ROOT = CORE.parent
-DECIDING = ["graph", "graph_file", "block_softmax", "prefix_tree", "decoder", "losses", "label_aug", "encoders",
-            "baselines", "methods", "training", "cell", "datasets/base"]
-LOADERS = {"critters": ["datasets/toy", "datasets/critters"], "pet": ["datasets/pet"]}
+OUT = Path(os.environ.get("LABELAUG_OUT") or ROOT)  # holds results/ and figures/; the tests send theirs elsewhere
+DECIDING = [
+    "graph",
+    "graph_file",
+    "block_softmax",
+    "prefix_tree",
+    "decoder",
+    "losses",
+    "label_aug",
+    "encoders",
+    "baselines",
+    "methods",
+    "training",
+    "cell",
+    "datasets/base",
+]
+GROUPS = {  # group -> the function that loads its data, and the files of the core that decide its numbers
+    "critters": ("toy.load", ["datasets/toy", "datasets/critters"]),
+    "pet": ("pet.load", ["datasets/pet"]),
+    "flower": ("flower.load_flower", ["datasets/flower"]),
+    "flower17": ("flower.load_flower17", ["datasets/flower"]),
+}
 
 
 class RecordError(ValueError):
@@ -37,11 +56,16 @@ def _short(value) -> str:
 def code_hash(group: str) -> str:
     """Hash of the code that decides a group's numbers: comments, docstrings and layout do not count."""
     trees = []
-    for name in DECIDING + LOADERS.get(group, []):
+    for name in DECIDING + GROUPS.get(group, ("", []))[1]:
         tree = ast.parse((CORE / f"{name}.py").read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
-            if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            if (
+                isinstance(body, list)
+                and body
+                and isinstance(body[0], ast.Expr)
+                and isinstance(body[0].value, ast.Constant)
+            ):
                 body[0].value = ast.Constant("")  # the docstring
         trees.append(ast.dump(tree))
     return _short(trees)
@@ -70,9 +94,11 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     Raises RecordError naming an unknown group, dataset, method or option.
     """
     spec = load_profile(profile)
-    for what, value, known in (("group", group, spec["groups"]),
-                               ("dataset", dataset, spec["groups"].get(group, {}).get("datasets", {})),
-                               ("method", method, spec["groups"].get(group, {}).get("methods", {}))):
+    for what, value, known in (
+        ("group", group, spec["groups"]),
+        ("dataset", dataset, spec["groups"].get(group, {}).get("datasets", {})),
+        ("method", method, spec["groups"].get(group, {}).get("methods", {})),
+    ):
         if value not in known:
             raise RecordError(f"profile {profile}: there is no {what} {value!r} (known: {', '.join(known)})")
     g = spec["groups"][group]
@@ -83,10 +109,18 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     data = g["data"] | (g["datasets"][dataset] or {})
     if data.pop("same_compute", False):  # as many images a step as the fusion has
         training["batch"] += training["coarse_batch"]
-    graph = yaml.safe_load((CORE / "graphs" / f"{g.get('graph', group)}.yaml").read_text(encoding="utf-8"))
-    return {"group": group, "dataset": dataset, "method": method, "option": option, "encoder": g["encoder"],
-            "data": data, "training": training, "head": head,
-            "graph": _short({k: graph[k] for k in ("root", "groups", "labels")})}
+    graph = yaml.safe_load((CORE / "graphs" / f"{group}.yaml").read_text(encoding="utf-8"))
+    return {
+        "group": group,
+        "dataset": dataset,
+        "method": method,
+        "option": option,
+        "encoder": g["encoder"],
+        "data": data,
+        "training": training,
+        "head": head,
+        "graph": _short({k: graph[k] for k in ("root", "groups", "labels")}),
+    }
 
 
 def cell_name(group: str, dataset: str, method: str, option: str = "") -> str:
@@ -118,9 +152,13 @@ def read_record(path: Path) -> dict:
         record = json.loads(path.read_text(encoding="utf-8"))
         schema = record["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path.name}: damaged record ({type(error).__name__}); delete it and run its cell again") from None
+        raise RecordError(
+            f"{path.name}: damaged record ({type(error).__name__}); delete it and run its cell again"
+        ) from None
     if schema != SCHEMA:
-        raise RecordError(f"{path.name}: record version {schema}, this code reads {SCHEMA}; delete it and run its cell again")
+        raise RecordError(
+            f"{path.name}: record version {schema}, this code reads {SCHEMA}; delete it and run its cell again"
+        )
     return record
 
 
@@ -130,7 +168,9 @@ def read_predictions(path: Path) -> dict[str, np.ndarray]:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # zipfile, zlib and numpy each raise their own kinds here
-        raise RecordError(f"{path.stem}.npz: damaged predictions ({type(error).__name__}); delete it and run its cell again") from None
+        raise RecordError(
+            f"{path.stem}.npz: damaged predictions ({type(error).__name__}); delete it and run its cell again"
+        ) from None
 
 
 def stale(record: dict, settings: dict, content_hash: str | None = None) -> str:
@@ -168,7 +208,8 @@ def cells(profile: str, group: str | None = None, part: str = "cells") -> list[d
         raise RecordError(f"profile {profile}: there is no group {group!r} (known: {', '.join(spec['groups'])})")
     return [
         {"group": g, "dataset": d, "method": m, "option": o}
-        for g, table in spec["groups"].items() if not group or g == group
+        for g, table in spec["groups"].items()
+        if not group or g == group
         for d, m, o in expand(table.get(part, []))
     ]
 
@@ -188,7 +229,13 @@ def check_parameters(namespace: dict, known: list[str]) -> None:
     Raises RecordError naming a name that is no parameter.
     """
     ours = {"In", "Out", "exit", "quit", "open", "get_ipython", "records"}
-    unknown = [n for n, v in namespace.items() if not n.startswith("_") and n not in ours and n not in known
-               and isinstance(v, (str, int, float, bool, list, dict, type(None)))]
+    unknown = [
+        n
+        for n, v in namespace.items()
+        if not n.startswith("_")
+        and n not in ours
+        and n not in known
+        and isinstance(v, (str, int, float, bool, list, dict, type(None)))
+    ]
     if unknown:
         raise RecordError(f"unknown parameter {unknown[0]!r}; this notebook has: {', '.join(known)}")

@@ -26,7 +26,9 @@ class Classifier(nn.Module):
         """head: a function from the trunk's width to a head module."""
         super().__init__()
         self.encoder, self.coarse_weight = encoder, coarse_weight
-        self.trunk = nn.Sequential(nn.LayerNorm(encoder.dim), nn.Linear(encoder.dim, trunk), nn.ReLU(), nn.Dropout(dropout))
+        self.trunk = nn.Sequential(
+            nn.LayerNorm(encoder.dim), nn.Linear(encoder.dim, trunk), nn.ReLU(), nn.Dropout(dropout)
+        )
         self.head = head(trunk)
 
     def features(self, x: Tensor) -> Tensor:
@@ -90,7 +92,9 @@ def accuracy(predicted: dict[str, np.ndarray], y: np.ndarray, decode: str) -> fl
     return float((guess == y).mean())
 
 
-def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int, decode: str = "exact") -> tuple[Classifier, list[dict]]:
+def train(
+    model: Classifier, task: Task, val: Split, settings: dict, seed: int, decode: str = "exact"
+) -> tuple[Classifier, list[dict]]:
     """Train, and return the chosen model and the history, whose chosen row says `chosen: True`.
 
     The choice is made on validation data by the one-standard-error rule: the latest evaluation whose accuracy is
@@ -122,11 +126,16 @@ def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int, 
         for split, draw in ((task.train, draws), (task.coarse, coarse_draws)):
             if draw is not None:
                 rows = next(draw)[mine]
-                parts += [to_tensor(split, rows, accelerator.device), torch.from_numpy(split.y[rows]).to(accelerator.device)]
+                parts += [
+                    to_tensor(split, rows, accelerator.device),
+                    torch.from_numpy(split.y[rows]).to(accelerator.device),
+                ]
                 last = [split.ids[i] for i in rows[:3]]
         loss = wrapped(*parts)
         if not torch.isfinite(loss):
-            raise TrainingError(f"step {step}: the loss is {loss.item()}; the batch holds {', '.join(map(str, last))}, ...")
+            raise TrainingError(
+                f"step {step}: the loss is {loss.item()}; the batch holds {', '.join(map(str, last))}, ..."
+            )
         optimizer.zero_grad()
         accelerator.backward(loss)
         optimizer.step()

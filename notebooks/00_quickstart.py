@@ -35,7 +35,6 @@ import torch
 
 from labelaug_core import records
 from labelaug_core.cell import fit, load_task
-from labelaug_core.graph_file import load_graph
 
 records.check_parameters(globals(), ["seed", "steps"])
 settings = records.cell_settings("toy", "critters", "fine", "label-aug-question")

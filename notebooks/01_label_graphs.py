@@ -37,6 +37,7 @@ import yaml
 from labelaug_core import drawing
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import GRAPHS, graph_from_dict, load_graph
+from labelaug_core.reporting import write_figure
 
 # %% [markdown]
 # ## 1 The problem: two datasets, two label sets
@@ -90,7 +91,7 @@ graph = graph_from_dict(yaml.safe_load(text), "cats.yaml")
 # %%
 path = ("animal", "cat", "Shorthair", "British Shorthair")
 fig = drawing.figure_1(graph, path, fine="breeds", coarse="species")
-saved = drawing.save(fig, profile, "figure1.png")
+write_figure(fig, profile, "figure1")
 plt.show()
 
 # %% [markdown]
@@ -321,7 +322,7 @@ plt.show()
 pet = load_graph("pet")
 names = ["animal", "cat", "Shorthair", "Longhair", "Solid-Color", "Tabby-Color", "Point-Color", "British Shorthair"]
 fig = drawing.draw_graph(pet, labels=["British Shorthair", "Persian"], nodes=names)
-saved = drawing.save(fig, profile, "figure2.png")
+write_figure(fig, profile, "figure2")
 plt.show()
 
 # %% [markdown]

@@ -42,6 +42,7 @@ from labelaug_core import drawing
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.graph_file import graph_from_dict, load_graph
 from labelaug_core.prefix_tree import PrefixTree
+from labelaug_core.reporting import write_figure
 
 torch.set_default_dtype(torch.float64)  # double precision: the numbers below come out alike on every machine
 _ = torch.manual_seed(seed)
@@ -265,7 +266,7 @@ for allowed, name in ((everything, "all labels"), (fine, "breeds only")):
 
 # %%
 fig = drawing.figure_3(steps)
-saved = drawing.save(fig, profile, "figure3.png")
+write_figure(fig, profile, "figure3")
 plt.show()
 
 # %% [markdown]

@@ -30,7 +30,7 @@ import pandas as pd
 from labelaug_core import records
 
 records.check_parameters(globals(), ["profile"])
-results = records.ROOT / "results" / profile
+results = records.OUT / "results" / profile
 rows = []
 for cell in records.cells(profile, part="tuning"):
     name = records.cell_name(**cell)

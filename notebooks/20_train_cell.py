@@ -67,7 +67,7 @@ print("sizes:", task.sizes, "| evaluated labels:", task.n_fine, "| all labels:",
 # at once, at the end (`labelaug_core/training.py`).
 
 # %%
-results = Path(results_folder) if results_folder else records.ROOT / "results" / profile
+results = Path(results_folder) if results_folder else records.OUT / "results" / profile
 todo = records.missing_seeds(results, settings, seeds, task.content_hash)
 if recorded := sorted(set(seeds) - set(todo)):
     print("already recorded: seeds", *recorded)
@@ -99,4 +99,4 @@ for r in rows:
     axes.plot(steps, [h["val_accuracy"] for h in r["history"]], lw=1.5, label=f"seed {r['seed']}")
 axes.set(xlabel="step", ylabel="validation accuracy", title=f"{method} on {group}, {dataset}")
 axes.spines[["top", "right"]].set_visible(False)
-axes.legend(frameon=False);
+axes.legend(frameon=False)

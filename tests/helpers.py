@@ -44,12 +44,10 @@ def build(data: dict = TEN, file: str = "ten.yaml") -> LabelGraph:
 
 
 @st.composite
-def random_graphs(
-    draw, inner_labels: bool = True, exclusive: bool = True, one_group: bool = False
-) -> LabelGraph:
+def random_graphs(draw, inner_labels: bool = True, exclusive: bool = True, one_group: bool = False) -> LabelGraph:
     """A valid random DAG of 2 to 9 nodes: several parents, several groups below a node, rows in any order.
 
-    Every leaf is a label of `fine`; with inner_labels some inner nodes are labels too, of `fine` or of `coarse`.
+    Every leaf is a label of `fine`; with inner_labels some inner nodes are too, of `fine` or `coarse`.
     exclusive=False draws groups whose members do not compete; one_group puts all nodes into one group.
     """
     n = draw(st.integers(1, 8))
@@ -68,9 +66,7 @@ def random_graphs(
     inner = {p for ps in parents.values() for p in ps} - {"root"}
     fine, coarse = [v for v in order if v not in inner], []
     for v in sorted(inner) if inner_labels else ():
-        {"fine": fine, "coarse": coarse, "none": []}[
-            draw(st.sampled_from(["fine", "coarse", "none"]))
-        ].append(v)
+        {"fine": fine, "coarse": coarse, "none": []}[draw(st.sampled_from(["fine", "coarse", "none"]))].append(v)
     labels = {"fine": {"nodes": fine}} | ({"coarse": {"nodes": coarse}} if coarse else {})
     return graph_from_dict({"root": "root", "groups": groups, "labels": labels}, "random.yaml")
 
@@ -111,7 +107,7 @@ def slow_steps(
     labels: list[str],
     literal: bool = False,
 ) -> list[tuple[Tensor, int]]:
-    """One path, one sample x [d], node by node with torch's own GRUCell: (log p of the answer, questions) a step."""
+    """One path of one sample x [d] through torch's own GRUCell: each step's log p, and its questions."""
     index, legal, steps = {v: i for i, v in enumerate(graph.parents)}, legal_nodes(graph, labels), []
     f = torch.tanh(decoder.start(x))
     for v, u in zip(path, (*path[1:], EOP), strict=True):
@@ -120,9 +116,7 @@ def slow_steps(
         below = [w for w in graph.parents if v in graph.parents[w] and w in legal]
         questions = {graph.group[w] for w in below} | ({EOP} if v in labels else set())
         if u == EOP:
-            if (
-                below
-            ):  # the label is an inner node: to end here is a question (a block) of its own, its answer sure
+            if below:  # the label is an inner node: to end here is a question (a block) of its own, its answer sure
                 steps.append((z.new_zeros(()), len(questions)))
             break
         rivals = [w for w in (graph.group if literal else below) if graph.group[w] == graph.group[u]]

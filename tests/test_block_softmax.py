@@ -20,9 +20,7 @@ def slow(z: list[float], block: list[int], exclusive: dict[int, bool]) -> list[f
             out.append(-math.log1p(math.exp(-u)))
             continue
         top = max(w for w, c in zip(z, block, strict=True) if c == b)
-        out.append(
-            u - top - math.log(sum(math.exp(w - top) for w, c in zip(z, block, strict=True) if c == b))
-        )
+        out.append(u - top - math.log(sum(math.exp(w - top) for w, c in zip(z, block, strict=True) if c == b)))
     return out
 
 
@@ -103,17 +101,13 @@ def test_a_loss_over_all_slots_of_a_masked_block_has_no_nan_gradient():
 def test_a_masked_block_has_gradient_zero():
     leaf = torch.tensor([-torch.inf, -torch.inf, 1.0, 2.0], requires_grad=True)
     block_logsumexp(leaf, torch.tensor([0, 0, 1, 1]), 2)[1].backward()
-    torch.testing.assert_close(
-        leaf.grad, torch.tensor([0.0, 0.0, *torch.softmax(torch.tensor([1.0, 2.0]), 0)])
-    )
+    torch.testing.assert_close(leaf.grad, torch.tensor([0.0, 0.0, *torch.softmax(torch.tensor([1.0, 2.0]), 0)]))
 
 
 def test_large_scores_in_float32_are_exact():
     z = torch.tensor([1e4, 1e4, -1e4, -1e4, -1e4, 0.0])
     got = block_log_softmax(z, torch.tensor([0, 0, 0, 1, 1, 1]))
-    torch.testing.assert_close(
-        got, torch.tensor([-math.log(2), -math.log(2), -2e4 - math.log(2), -1e4, -1e4, 0.0])
-    )
+    torch.testing.assert_close(got, torch.tensor([-math.log(2), -math.log(2), -2e4 - math.log(2), -1e4, -1e4, 0.0]))
 
 
 def test_bfloat16_is_summed_in_float32():

@@ -1,4 +1,4 @@
-"""Loaders on drawn miniatures in the official layouts: counts, splits, odd files, and one clear error each."""
+"""Loaders on drawn miniatures in the official layouts: counts, splits, odd files, one clear error each."""
 
 import gzip
 import json
@@ -28,12 +28,21 @@ def draw(path, seed=0, size=(14, 12), mode="RGB", kind="JPEG"):
     Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).convert(mode).save(path, kind)
 
 
-# ---- odd image files ------------------------------------------------------------------------------------------
+# ---- odd image files ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mode", "kind"), [
-    ("CMYK", "JPEG"), ("P", "GIF"), ("L", "JPEG"), ("RGBA", "PNG"), ("LA", "PNG"), ("1", "PNG"), ("RGB", "WEBP"),
-])
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("CMYK", "JPEG"),
+        ("P", "GIF"),
+        ("L", "JPEG"),
+        ("RGBA", "PNG"),
+        ("LA", "PNG"),
+        ("1", "PNG"),
+        ("RGB", "WEBP"),
+    ],
+)
 def test_any_image_behind_jpg_is_read_as_rgb(tmp_path, mode, kind):
     draw(tmp_path / "a.jpg", mode=mode, kind=kind)
     out = ImageFiles([tmp_path / "a.jpg"], 8)[np.array([0])]
@@ -60,7 +69,7 @@ def test_broken_image_is_one_error_that_names_it(tmp_path):
             ImageFiles([tmp_path / name], 8)[np.array([0])]
 
 
-# ---- pets -----------------------------------------------------------------------------------------------------
+# ---- pets ------------------------------------------------------------
 
 
 @pytest.fixture
@@ -83,7 +92,11 @@ def test_pet_full_and_partial(pets):
     task = pet.load(load_graph("pet"), {"image_size": 8})
     assert [len(s) for s in (task.train, task.test, task.coarse)] == [74, 37, 3]
     assert (task.n_fine, task.labels[37:]) == (37, ["cat", "dog"])
-    assert task.coarse.y.tolist() == [37, 37, 38] and task.coarse.ids == ["cat.2.jpg", "cat.10.jpg", "dog.1.jpg"]
+    assert task.coarse.y.tolist() == [37, 37, 38] and task.coarse.ids == [
+        "cat.2.jpg",
+        "cat.10.jpg",
+        "dog.1.jpg",
+    ]
     assert task.sizes["train"] == "74 of 3680" and task.train.inputs[np.arange(2)].shape == (2, 8, 8, 3)
     (pets / "oxford-iiit-pet/images/Abyssinian_1.jpg").unlink()
     partial = pet.load(load_graph("pet"), {"image_size": 8})
@@ -98,19 +111,23 @@ def test_pet_full_and_partial(pets):
 
 
 def test_missing_folder_says_what_where_and_how(data):
-    for graph, load in (("pet", pet.load), ("flower", flower.load_flower), ("flower17", flower.load_flower17),
-                        ("arxiv", arxiv.load)):
+    for graph, load in (
+        ("pet", pet.load),
+        ("flower", flower.load_flower),
+        ("flower17", flower.load_flower17),
+        ("arxiv", arxiv.load),
+    ):
         with pytest.raises(DataError, match="LABELAUG_DATA") as error:
             load(load_graph(graph), {})
         assert str(data) in str(error.value) and "\n" not in str(error.value)
 
 
-# ---- flowers --------------------------------------------------------------------------------------------------
+# ---- flowers ------------------------------------------------------------
 
 
 @pytest.fixture
 def flowers(data):
-    """102: three images a class, one each of train, valid, test; 17: all 1,360 (one drawing, linked) and its splits."""
+    """102: an image a class and part (train, valid, test); 17: all 1,360 (one drawing, linked)."""
     labels = np.tile(np.arange(1, 103), 3)
     savemat_in(data / "flowers-102/imagelabels.mat", labels=labels)
     ids = np.arange(1, 307)
@@ -119,8 +136,12 @@ def flowers(data):
         draw(data / f"flowers-102/jpg/image_{i:05d}.jpg", seed=i)
     place = (np.arange(1, 1361) - 1) % 80
     numbers = np.arange(1, 1361)
-    savemat_in(data / "flowers-17/datasplits.mat", trn1=numbers[place < 40], tst1=numbers[place >= 60],
-               val1=numbers[(place >= 40) & (place < 60)])
+    savemat_in(
+        data / "flowers-17/datasplits.mat",
+        trn1=numbers[place < 40],
+        tst1=numbers[place >= 60],
+        val1=numbers[(place >= 40) & (place < 60)],
+    )
     draw(data / "flowers-17/jpg/image_0001.jpg", seed=9)
     for i in range(2, 1361):
         (data / f"flowers-17/jpg/image_{i:04d}.jpg").hardlink_to(data / "flowers-17/jpg/image_0001.jpg")
@@ -195,7 +216,7 @@ def test_flower_errors(flowers):
     assert loadmat(folder_102 / "imagelabels.mat")["labels"].size == 306  # nothing else was touched
 
 
-# ---- near-duplicates ------------------------------------------------------------------------------------------
+# ---- near-duplicates ----------------------------------------------------------
 
 
 def test_near_duplicates_of_images(tmp_path):
@@ -208,10 +229,19 @@ def test_near_duplicates_of_images(tmp_path):
     def split(names):
         return Split(ImageFiles([tmp_path / n for n in names], 32), np.zeros(len(names), dtype=int), names)
 
-    task = Task(None, ["x"], 1, split(["0.png", "1.png"]), split(["2.png", "3.png"]),
-                split(["copy.jpg", *(f"{i}.png" for i in range(4, 12)), "1.png"]))
+    task = Task(
+        None,
+        ["x"],
+        1,
+        split(["0.png", "1.png"]),
+        split(["2.png", "3.png"]),
+        split(["copy.jpg", *(f"{i}.png" for i in range(4, 12)), "1.png"]),
+    )
     found = near_duplicates.pairs(task)
-    assert found[["coarse", "fine", "split"]].values.tolist() == [["copy.jpg", "3.png", "test"], ["1.png", "1.png", "train"]]
+    assert found[["coarse", "fine", "split"]].values.tolist() == [
+        ["copy.jpg", "3.png", "test"],
+        ["1.png", "1.png", "train"],
+    ]
     assert near_duplicates.pairs_within(task).empty
     hashes = near_duplicates.phashes(task.coarse)
     every = near_duplicates.close(hashes, hashes, 64)[2].reshape(len(hashes), -1)
@@ -223,13 +253,19 @@ def test_near_duplicates_of_texts():
     def split(ids, texts):
         return Split(Texts(texts), np.zeros(len(ids), dtype=int), ids)
 
-    task = Task(None, ["x"], 1, split(["1"], ["A\nx"]), split(["2", "3"], ["On Joins\nx", "Other\ny"]),
-                split(["3", "4", "5"], ["Renamed\nz", "on  joins\nw", "\nno title"]))
+    task = Task(
+        None,
+        ["x"],
+        1,
+        split(["1"], ["A\nx"]),
+        split(["2", "3"], ["On Joins\nx", "Other\ny"]),
+        split(["3", "4", "5"], ["Renamed\nz", "on  joins\nw", "\nno title"]),
+    )
     found = near_duplicates.pairs(task)
     assert found[["coarse", "fine", "split"]].values.tolist() == [["3", "3", "test"], ["4", "2", "test"]]
 
 
-# ---- arXiv ----------------------------------------------------------------------------------------------------
+# ---- arXiv ------------------------------------------------------------
 
 
 def paper(i, categories, title="A title", abstract="An abstract."):
@@ -288,8 +324,13 @@ def test_arxiv_errors(snapshot):
     graph, settings = load_graph("arxiv"), {"n_fine": 1, "n_coarse": 1, "n_test": 1}
     plain = snapshot / arxiv.SNAPSHOT
     good = [paper(1, "cs.LG"), paper(2, "cs.LG")]
-    for third, message in ((paper(3, "cs.XX"), "paper 3.*'cs.XX'"), ('{"id": "3", "tit', "line 3"), ("[]", "line 3"),
-                           ('{"id": "3", "title": "t"}', "line 3.*abstract"), (paper(3, ""), "paper 3 has no category")):
+    for third, message in (
+        (paper(3, "cs.XX"), "paper 3.*'cs.XX'"),
+        ('{"id": "3", "tit', "line 3"),
+        ("[]", "line 3"),
+        ('{"id": "3", "title": "t"}', "line 3.*abstract"),
+        (paper(3, ""), "paper 3 has no category"),
+    ):
         plain.write_text("\n".join([*good, third]) + "\n")
         with pytest.raises(DataError, match=message):
             arxiv.load(graph, settings)
@@ -298,8 +339,11 @@ def test_arxiv_errors(snapshot):
         arxiv.load(graph, settings)
     plain.unlink()
     packed = snapshot / f"{arxiv.SNAPSHOT}.gz"
-    packed.write_bytes(gzip.compress("\n".join(paper(i, "cs.LG", str(np.random.default_rng(i).random(50)))
-                                               for i in range(500)).encode())[:-2000])
+    packed.write_bytes(
+        gzip.compress(
+            "\n".join(paper(i, "cs.LG", str(np.random.default_rng(i).random(50))) for i in range(500)).encode()
+        )[:-2000]
+    )
     with pytest.raises(DataError, match=r"line \d+"):
         arxiv.load(graph, {"n_fine": 200, "n_coarse": 200, "n_test": 100})
     packed.unlink()
@@ -307,7 +351,7 @@ def test_arxiv_errors(snapshot):
         arxiv.load(graph, settings)
 
 
-# ---- the reader's own -------------------------------------------------------------------------------------------
+# ---- the reader's own ------------------------------------------------------------
 
 FINE, COARSE = ["persian cat", "Siamese_cat", "beagle", "tulip"], ["Cats", "Tulip", "siam tulip", "horse"]
 
@@ -328,8 +372,9 @@ def settings_of(root, **more):
 
 def test_draft_places_what_names_tell_and_never_overwrites(tmp_path):
     path = tmp_path / "mine.yaml"
-    graph = join.draft_graph([*FINE, "sunflower", "yes", "7", "a: b # c"], [*COARSE, "flower"], path,
-                             hypernyms=lambda name: set())
+    graph = join.draft_graph(
+        [*FINE, "sunflower", "yes", "7", "a: b # c"], [*COARSE, "flower"], path, hypernyms=lambda name: set()
+    )
     assert load_graph(path) == graph
     assert graph.parents["persian cat"] == graph.parents["Siamese_cat"] == ("Cats",)
     assert graph.parents["sunflower"] == ("flower",) and graph.parents["siam tulip"] == ("tulip",)
@@ -359,8 +404,13 @@ def test_folder_of_images_from_draft_to_report(mine):
 
     report = join.join_report(task).set_index("label")
     assert report["relation"].to_dict() == {
-        "Siamese_cat": "only fine", "persian cat": "only fine", "beagle": "unplaced", "tulip": "shared",
-        "Cats": "coarser", "siam tulip": "finer", "horse": "unplaced",
+        "Siamese_cat": "only fine",
+        "persian cat": "only fine",
+        "beagle": "unplaced",
+        "tulip": "shared",
+        "Cats": "coarser",
+        "siam tulip": "finer",
+        "horse": "unplaced",
     }
     assert report.loc["tulip", ["fine (n)", "coarse (n)", "paths", "deterministic"]].tolist() == [4, 3, 1, 1]
     assert report.loc["Cats", "to"] == "Siamese_cat, persian cat" and report.loc["persian cat", "to"] == "Cats"
@@ -385,8 +435,14 @@ def test_reports_tell_open_questions_apart(pets):
 
 def small_graph(**labels):
     nodes = sorted({v for table in labels.values() for v in table.values()})
-    return graph_from_dict({"root": "r", "groups": {"g": {"below": "r", "nodes": nodes}},
-                            "labels": {d: {"nodes": table} for d, table in labels.items()}}, "mine.yaml")
+    return graph_from_dict(
+        {
+            "root": "r",
+            "groups": {"g": {"below": "r", "nodes": nodes}},
+            "labels": {d: {"nodes": table} for d, table in labels.items()},
+        },
+        "mine.yaml",
+    )
 
 
 def same(*names):
@@ -426,8 +482,9 @@ def test_texts_of_every_kind(tmp_path):
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"text": t, "label": y}) for t, y in rows) + "\n\n")
     features = Features(text=Value("string"), label=ClassLabel(names=["x", "y"]))
-    Dataset.from_dict({"text": [t for t, _ in rows], "label": [y == "y" for _, y in rows]},
-                      features=features).save_to_disk(tmp_path / "saved")
+    Dataset.from_dict(
+        {"text": [t for t, _ in rows], "label": [y == "y" for _, y in rows]}, features=features
+    ).save_to_disk(tmp_path / "saved")
     for name in ("t.csv", "t.jsonl", "saved"):
         texts, names = folder.read_texts(tmp_path / name)
         assert list(zip(texts, names, strict=True)) == rows, name
@@ -437,17 +494,20 @@ def test_texts_of_every_kind(tmp_path):
     assert len(near_duplicates.pairs(task)) > 0
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("t.csv", "text,label\na,x\nb,y,z\n", "line 3: 3 cells"),
-    ("t.csv", 'text,label\na,x\n"b,y\n', "line 3"),
-    ("t.csv", "text,class\na,x\n", "no column 'label'.*'class'"),
-    ("t.csv", "text,label\na,\n", "line 2: the label is empty"),
-    ("t.csv", "text,label\n", "no rows"),
-    ("t.csv", b"text,label\n\xff\xfe,x\n", "cannot be read"),
-    ("t.jsonl", '{"text": "a", "label": "x"}\n{"text": \n', "line 2: not valid JSON"),
-    ("t.jsonl", '["a", "x"]\n', "line 1: expected a JSON object"),
-    ("t.jsonl", '{"text": "a"}\n', "line 1: no column 'label'"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "text,label\na,x\nb,y,z\n", "line 3: 3 cells"),
+        ("t.csv", 'text,label\na,x\n"b,y\n', "line 3"),
+        ("t.csv", "text,class\na,x\n", "no column 'label'.*'class'"),
+        ("t.csv", "text,label\na,\n", "line 2: the label is empty"),
+        ("t.csv", "text,label\n", "no rows"),
+        ("t.csv", b"text,label\n\xff\xfe,x\n", "cannot be read"),
+        ("t.jsonl", '{"text": "a", "label": "x"}\n{"text": \n', "line 2: not valid JSON"),
+        ("t.jsonl", '["a", "x"]\n', "line 1: expected a JSON object"),
+        ("t.jsonl", '{"text": "a"}\n', "line 1: no column 'label'"),
+    ],
+)
 def test_bad_text_files_are_one_error_with_the_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):

@@ -18,9 +18,7 @@ from labelaug_core.prefix_tree import PrefixTree
 
 def random_slots(tree: PrefixTree, batch: int = 3, scale: float = 3.0, seed: int = 0) -> torch.Tensor:
     """Slot log-probabilities of a decoder that knows nothing: block softmax of random scores, float64."""
-    z = torch.randn(
-        batch, len(tree.slot_node), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
+    z = torch.randn(batch, len(tree.slot_node), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return block_log_softmax(z * scale, tree.slot_block, tree.block_exclusive)
 
 
@@ -88,9 +86,7 @@ def test_a_path_is_the_sum_of_its_steps():
             for s in slots
         ]
         questions = torch.tensor(blocks, dtype=torch.float64).log().sum()
-        torch.testing.assert_close(
-            tree.path_log_probs(slot_logp)[:, p], answers - questions, atol=1e-10, rtol=0
-        )
+        torch.testing.assert_close(tree.path_log_probs(slot_logp)[:, p], answers - questions, atol=1e-10, rtol=0)
 
 
 def test_trees_that_cannot_be_are_refused():
@@ -119,9 +115,7 @@ def check_against_enumeration(graph: LabelGraph, labels: list[str], literal: boo
                 answers = sum(logp for logp, _ in steps)
                 questions = torch.tensor([n for _, n in steps], dtype=torch.float64).log().sum()
                 torch.testing.assert_close(answer_logp[b, position[path]], answers, atol=1e-10, rtol=0)
-                torch.testing.assert_close(
-                    path_logp[b, position[path]], answers - questions, atol=1e-10, rtol=0
-                )
+                torch.testing.assert_close(path_logp[b, position[path]], answers - questions, atol=1e-10, rtol=0)
                 total = total + (answers - questions).exp()
             torch.testing.assert_close(tree.label_log_probs(slot_logp)[b, i].exp(), total, atol=1e-10, rtol=0)
 
@@ -240,7 +234,7 @@ def test_free_running_sequence_feeds_the_models_own_answer():
 
 
 def test_one_question_is_plain_cross_entropy():
-    """Deterministic paths of one step: the decoder is a linear classifier, every likelihood is its cross-entropy."""
+    """Paths of one step: the decoder is a linear classifier, every likelihood is its cross-entropy."""
     graph = flat()
     labels, x, y = graph.label_nodes(), make_features(7), torch.tensor([0, 1, 2, 3, 4, 0, 2])
     tree, decoder = PrefixTree(graph, labels), make_decoder(graph)
@@ -297,7 +291,7 @@ def test_decoded_paths_are_legal_in_trees_of_other_kinds(graph, scale, literal, 
 
 
 def walked_distribution(tree: PrefixTree, slot_logp: torch.Tensor, monkeypatch) -> torch.Tensor:
-    """The distribution that tree.sample walks, exactly: every sequence of draws is played once. slot_logp [1, E]."""
+    """The distribution that tree.sample walks: all sequences of draws are played. slot_logp [1, E]."""
     total = torch.zeros(len(tree.paths), dtype=torch.float64)
     todo = [()]
     while todo:
@@ -328,9 +322,7 @@ def test_samples_follow_the_path_distribution(monkeypatch, datasets):
     tree = PrefixTree(graph, graph.label_nodes(*datasets))
     slot_logp = random_slots(tree, 1)
     expected = tree.path_log_probs(slot_logp)[0].exp()
-    torch.testing.assert_close(
-        walked_distribution(tree, slot_logp, monkeypatch), expected, atol=1e-10, rtol=0
-    )
+    torch.testing.assert_close(walked_distribution(tree, slot_logp, monkeypatch), expected, atol=1e-10, rtol=0)
 
 
 @settings(max_examples=15, deadline=None)
@@ -383,7 +375,7 @@ def test_greedy_follows_the_surest_answers(path):
 
 
 def test_the_papers_literal_rule_lets_a_lone_answer_win():
-    """A block of one has p = 1: by the paper's argmax over all blocks it always wins. Ours asks what it can learn from."""
+    """A block of one has p = 1: by the paper's argmax over all blocks it wins. Ours asks elsewhere."""
     data = ten()
     data["groups"]["voice"] = {"below": "cat", "nodes": ["Meow"]}
     data["groups"]["cat breed"] |= {"columns": ["hair", "color", "voice"]}

@@ -12,9 +12,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def locked() -> dict[str, str]:
-    lines = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] not in "# "]
-    return {r.name.lower(): next(iter(r.specifier)).version for r in lines
-            if r.marker is None or r.marker.evaluate({"python_full_version": "3.11.9", "python_version": "3.11"})}
+    lines = [
+        Requirement(line)
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and line[0] not in "# "
+    ]
+    return {
+        r.name.lower(): next(iter(r.specifier)).version
+        for r in lines
+        if r.marker is None or r.marker.evaluate({"python_full_version": "3.11.9", "python_version": "3.11"})
+    }
 
 
 def test_every_dependency_is_locked_at_a_version_it_allows():

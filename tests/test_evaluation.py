@@ -42,6 +42,7 @@ def test_holm_by_hand():
 def world(tmp_path, monkeypatch):
     """A results folder with three seeds of FFN and of label-aug, four of six test samples right or five."""
     monkeypatch.setattr(reporting.records, "ROOT", tmp_path)
+    monkeypatch.setattr(reporting.records, "OUT", tmp_path)
     (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
     (tmp_path / "results").mkdir()
     for name in ("notebooks/profiles/toy.yaml", "results/expected.csv"):
@@ -52,11 +53,21 @@ def world(tmp_path, monkeypatch):
         for seed in range(3):
             y = np.arange(6)
             guess = np.where(np.arange(6) < wrong, 9, y)
-            record = {"settings": settings, "seed": seed, "code_hash": records.code_hash("critters"), "decode": "exact",
-                      "data": {"content_hash": "", "n_train": 5}, "device": "cpu", "test": {"mean_per_class": 0.5},
-                      "validation": {"val_accuracy": 0.5}}
-            records.write_record(records.record_path(tmp_path / "results" / "toy", records.cell_name(**cell), seed), record,
-                                 {"y": y, "exact": guess})
+            record = {
+                "settings": settings,
+                "seed": seed,
+                "code_hash": records.code_hash("critters"),
+                "decode": "exact",
+                "data": {"content_hash": "", "n_train": 5},
+                "device": "cpu",
+                "test": {"mean_per_class": 0.5},
+                "validation": {"val_accuracy": 0.5},
+            }
+            records.write_record(
+                records.record_path(tmp_path / "results" / "toy", records.cell_name(**cell), seed),
+                record,
+                {"y": y, "exact": guess},
+            )
     return tmp_path
 
 

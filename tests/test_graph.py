@@ -17,9 +17,7 @@ from labelaug_core.graph_file import GRAPHS, _validate, load_graph
 def load(tmp_path, data) -> LabelGraph:
     """Write the dict (or the text) to my.yaml and load that: the way a reader's graph comes in."""
     file = tmp_path / "my.yaml"
-    file.write_text(
-        data if isinstance(data, str) else yaml.safe_dump(data, sort_keys=False), encoding="utf-8"
-    )
+    file.write_text(data if isinstance(data, str) else yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
     return load_graph(file)
 
 
@@ -182,9 +180,7 @@ def test_what_a_file_says_is_what_the_graph_holds(tmp_path):
     assert graph.compete("Short", "Long") and graph.compete("cat", "dog")
     assert not graph.compete("Solid", "Tabby")  # not exclusive
     assert (
-        not graph.compete("Short", "Tabby")
-        and not graph.compete("cat", "cat")
-        and not graph.compete("animal", "cat")
+        not graph.compete("Short", "Tabby") and not graph.compete("cat", "cat") and not graph.compete("animal", "cat")
     )
 
 
@@ -239,9 +235,7 @@ def split_by_definition(graph: LabelGraph, label: str):
         return u != graph.root != w and graph.group[u] == graph.group[w] and graph.exclusive[graph.group[u]]
 
     def exists_another(path):
-        return any(
-            competing(u, w) and u != w for other in paths if other != path for u in path for w in other
-        )
+        return any(competing(u, w) and u != w for other in paths if other != path for u in path for w in other)
 
     return {p for p in paths if not exists_another(p)}, {p for p in paths if exists_another(p)}
 
@@ -265,7 +259,7 @@ def test_determinism_is_the_definition_on_shipped_graphs(name):
 
 
 def test_the_papers_examples_come_out():
-    """Sec. 3.2.3 and 4.4: British Shorthair is short-haired for certain; Tabby is certain of some cats only."""
+    """Sec. 3.2.3 and 4.4: British Shorthair is short-haired for certain; Tabby is so of some cats only."""
     pet = load_graph("pet")
 
     def through(node, breed):
@@ -278,9 +272,7 @@ def test_the_papers_examples_come_out():
         assert through("Tabby-Color", breed) == ([], [("animal", "cat", "Tabby-Color", breed)])
     short = ("animal", "cat", "Shorthair", "British Shorthair")
     assert pet.is_deterministic(short)
-    colors = [
-        ("animal", "cat", c, "British Shorthair") for c in ("Solid-Color", "Tabby-Color", "Point-Color")
-    ]
+    colors = [("animal", "cat", c, "British Shorthair") for c in ("Solid-Color", "Tabby-Color", "Point-Color")]
     assert all(p in pet.paths("British Shorthair") and not pet.is_deterministic(p) for p in colors)
     assert pet.compete("Shorthair", "Longhair") and pet.compete("Solid-Color", "Tabby-Color")
     assert not pet.compete("Shorthair", "Tabby-Color")
@@ -382,9 +374,7 @@ def test_shuffled_keeps_every_count(name):
     assert wrong.parents != graph.parents and wrong.parents == graph.shuffled(seed=1).parents
     assert wrong.parents != graph.shuffled(seed=2).parents
     assert wrong.group == graph.group and wrong.labels == graph.labels
-    assert {v: len(wrong.children(v)) for v in graph.nodes} == {
-        v: len(graph.children(v)) for v in graph.nodes
-    }
+    assert {v: len(wrong.children(v)) for v in graph.nodes} == {v: len(graph.children(v)) for v in graph.nodes}
 
 
 def test_join_of_pet():
@@ -397,14 +387,10 @@ def test_join_of_pet():
 
 def test_join_of_flowers():
     report = load_graph("flower").join_report("flowers-102", "flowers-17")
-    shared = (
-        "buttercup, colt's foot, daffodil, fritillary, sunflower, tiger lily, windflower, common dandelion"
-    )
+    shared = "buttercup, colt's foot, daffodil, fritillary, sunflower, tiger lily, windflower, common dandelion"
     assert set(report["shared"]) == set(shared.split(", ")) and len(report["shared"]) == 8
     assert len(report["only flowers-102"]) == 94 and len(report["only flowers-17"]) == 9
-    assert {"daisy"} < set(report["coarser"]) and len(
-        report["coarser"]
-    ) == 4  # iris, crocus and pansy are genera
+    assert {"daisy"} < set(report["coarser"]) and len(report["coarser"]) == 4  # iris, crocus and pansy are genera
     assert set(report["coarser"]) | set(report["unrelated"]) == set(report["only flowers-17"])
     assert not any("siam tulip" in xs for xs in report["coarser"].values())  # a Curcuma, no tulip
 

@@ -17,9 +17,7 @@ from labelaug_core.prefix_tree import PrefixTree
 
 
 def scores(tree: PrefixTree, batch: int = 1, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
-    z = torch.randn(
-        batch, len(tree.slot_node), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
+    z = torch.randn(batch, len(tree.slot_node), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return (z * scale).requires_grad_()
 
 
@@ -39,7 +37,7 @@ def mixed_tree(name: str) -> PrefixTree:
 @pytest.mark.parametrize("baseline", [0.0, 0.37, -5.0])
 @pytest.mark.parametrize("name", ["ten", "critters"])
 def test_reinforce_is_expected_reward_by_enumeration(name, baseline):
-    """Every path that could be sampled, weighted by its probability: the gradient of expected_reward, exactly."""
+    """Every path that could be sampled, weighted by its probability: the exact gradient."""
     tree = mixed_tree(name)
     for y in (0, 1, len(tree.labels) - 1):  # two breeds, and a species: paths through it are rewarded
         z = scores(tree, seed=y)
@@ -75,9 +73,7 @@ def test_the_baseline_carries_no_gradient():
     tree = mixed_tree("ten")
     z = scores(tree)
     b = torch.tensor(0.5, requires_grad=True)
-    losses.reinforce(
-        tree.path_log_probs(slots(tree, z)), torch.tensor([2]), torch.tensor([1.0]), b
-    ).backward()
+    losses.reinforce(tree.path_log_probs(slots(tree, z)), torch.tensor([2]), torch.tensor([1.0]), b).backward()
     assert b.grad is None and z.grad.abs().max() > 0
 
 
@@ -98,9 +94,7 @@ def test_expected_reward_is_the_probability_times_the_log_likelihoods_gradient()
     z = scores(tree)
     slot_logp = slots(tree, z)
     path_logp, p = tree.path_log_probs(slot_logp), tree.label_log_probs(slot_logp)[0, y].exp()
-    (a,) = torch.autograd.grad(
-        losses.expected_reward(path_logp, losses.reward(tree, y)), z, retain_graph=True
-    )
+    (a,) = torch.autograd.grad(losses.expected_reward(path_logp, losses.reward(tree, y)), z, retain_graph=True)
     (b,) = torch.autograd.grad(losses.marginal_likelihood(tree.label_log_probs(slot_logp), y), z)
     torch.testing.assert_close(a, p.detach() * b, atol=1e-12, rtol=1e-8)
 
@@ -127,7 +121,7 @@ def test_marginal_likelihood_is_enumeration():
 
 
 def slow_question(tree: PrefixTree, logp: dict, prefix: tuple[str, ...], label: str) -> torch.Tensor:
-    """Q(v) = mean over the blocks b that lead to the label of log sum over u in b of p(u | v) exp Q(u); Q(label) = 0."""
+    """Q(v) = mean over blocks that lead to the label of log sum of p(u | v) exp Q(u); Q(label) = 0."""
     graph: LabelGraph = tree.graph
     if prefix[-1] == label:
         return torch.zeros((), dtype=torch.float64)
@@ -135,9 +129,7 @@ def slow_question(tree: PrefixTree, logp: dict, prefix: tuple[str, ...], label: 
     for answers in graph.blocks(prefix[-1]).values():
         ways = [(*prefix, u) for u in answers if u == label or label in graph.descendants(u)]
         if ways:
-            asked.append(
-                torch.stack([logp[w] + slow_question(tree, logp, w, label) for w in ways]).logsumexp(0)
-            )
+            asked.append(torch.stack([logp[w] + slow_question(tree, logp, w, label) for w in ways]).logsumexp(0))
     return torch.stack(asked).mean()
 
 
@@ -147,9 +139,7 @@ def check_question(tree: PrefixTree) -> None:
     got = tree.question_log_likelihood(slot_logp, y)
     for b, label in enumerate(tree.labels):
         logp = dict(zip(tree.prefixes, slot_logp[b], strict=True))
-        torch.testing.assert_close(
-            got[b], slow_question(tree, logp, (tree.graph.root,), label), atol=1e-10, rtol=0
-        )
+        torch.testing.assert_close(got[b], slow_question(tree, logp, (tree.graph.root,), label), atol=1e-10, rtol=0)
     torch.testing.assert_close(losses.question_likelihood(tree, slot_logp, y), -got.mean())
 
 
@@ -177,9 +167,7 @@ def test_questions_have_finite_gradients_where_a_label_is_impossible():
 
 def test_teacher_forcing_by_hand():
     path_logp = torch.tensor([[-1.0, -2.0, -4.0], [-8.0, -16.0, -32.0], [-64.0, -128.0, -256.0]])
-    targets = torch.tensor(
-        [[True, False, True], [False, True, False], [False, False, False]]
-    )  # the last: none
+    targets = torch.tensor([[True, False, True], [False, True, False], [False, False, False]])  # the last: none
     assert losses.teacher_forcing(path_logp, targets) == pytest.approx((2.5 + 16 + 0) / 3)
     assert losses.teacher_forcing(path_logp, targets, "sum") == pytest.approx((5 + 16 + 0) / 3)
     values = {float(losses.teacher_forcing(path_logp, targets, "random")) * 3 for _ in range(50)}
@@ -259,9 +247,7 @@ def test_a_coarse_sample_teaches_its_species_and_no_more(objective):
     assert (rows[species] > 0).all()
     assert rows.sum() == rows[species].sum()  # hair, colour, breeds and <eop> learn nothing
     step = head.decoder.slot_log_probs(x, head.tree)[:, head.tree.prefixes.index(("animal", "cat"))]
-    stops = (
-        torch.tensor(3.0).log() if objective == "marginal" else 0.0
-    )  # no gradient: of cat's three questions, <eop>
+    stops = torch.tensor(3.0).log() if objective == "marginal" else 0.0  # no gradient: of cat's three questions, <eop>
     torch.testing.assert_close(loss, stops - step.mean())
 
 
@@ -270,17 +256,13 @@ def test_a_coarse_sample_may_instead_be_rewarded_for_any_path_through_it(objecti
     graph = build()
     head = make_head(graph, objective=objective, coarse="reward", beta=2.0)
     cat, x = torch.full((4,), head.tree.labels.index("cat")), torch.randn(4, 8)
-    if (
-        objective == "algorithm-1"
-    ):  # sampled: in expectation only, but it must give some gradient to learn from
+    if objective == "algorithm-1":  # sampled: in expectation only, but it must give some gradient to learn from
         sum(head.loss(x, cat, is_coarse=True) for _ in range(20)).backward()
         assert head.decoder.score.weight.grad[graph.index["cat"]].abs().sum() > 0
         return
     p_cat = head.decoder.slot_log_probs(x, head.tree)[:, head.tree.prefixes.index(("animal", "cat"))].exp()
     expected = -2.0 * p_cat.mean() if objective == "expected-reward" else -p_cat.log().mean()
-    torch.testing.assert_close(
-        head.loss(x, cat, is_coarse=True), expected
-    )  # all paths through cat: just p(cat)
+    torch.testing.assert_close(head.loss(x, cat, is_coarse=True), expected)  # all paths through cat: just p(cat)
 
 
 def accuracy(head: PathHead, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float, float]:
@@ -312,9 +294,7 @@ def test_one_batch_is_learned_by_heart(options):
         optimizer.step()
     exact, greedy, after = accuracy(head, x, y)
     assert exact > 0.99
-    assert (
-        greedy > 0.99 or head.objective == "marginal"
-    )  # the marginal is content if one question finds the label
+    assert greedy > 0.99 or head.objective == "marginal"  # the marginal is content if one question finds the label
     assert after < 0.5 * before
 
 
@@ -329,10 +309,11 @@ def test_algorithm_1_is_the_expected_reward_objective_by_enumeration(monkeypatch
     weights = list(head.parameters())
     expected = torch.autograd.grad(exact.loss(x, y), list(exact.parameters()))
     with torch.no_grad():
-        chance = head.tree.path_log_probs(head.decoder.slot_log_probs(x[:1], head.tree))[0].exp()
+        chance = head.fine_tree.path_log_probs(head.decoder.slot_log_probs(x[:1], head.fine_tree))[0].exp()
     total = [torch.zeros_like(w) for w in weights]
-    for p in range(len(head.tree.paths)):
-        monkeypatch.setattr(head.tree, "sample", lambda slot_logp, generator=None, p=p: torch.tensor([p]))
+    tree = head.fine_tree
+    for p in range(len(tree.paths)):
+        monkeypatch.setattr(tree, "sample", lambda slot_logp, generator=None, p=p: torch.tensor([p]))
         for t, g in zip(total, torch.autograd.grad(head.loss(x, y), weights), strict=True):
             t += chance[p] * g
     for a, b in zip(total, expected, strict=True):
@@ -340,7 +321,7 @@ def test_algorithm_1_is_the_expected_reward_objective_by_enumeration(monkeypatch
 
 
 def test_an_uncertain_inner_label_is_rewarded_the_same_by_both_objectives(monkeypatch):
-    """Brit, in two colours and with two varieties below it, is a coarse label here: a path to Brit, or through it?"""
+    """Brit, in two colours and with varieties below it, is a coarse label here: to it, or through it?"""
     data = ten()
     data["groups"]["variety"] = {"below": "Brit", "nodes": ["Old Brit", "New Brit"]}
     data["labels"] = {
@@ -373,7 +354,7 @@ def test_the_baseline_is_a_running_mean_of_rewards_in_training_only():
     head.train()
     for _ in range(80):
         head.loss(x, brit)
-    p = head.tree.label_log_probs(head.decoder.slot_log_probs(x, head.tree))[:, 0].exp().mean()
+    p = head.fine_tree.label_log_probs(head.decoder.slot_log_probs(x, head.fine_tree))[:, 0].exp().mean()
     assert (head.b - p).abs() < 0.1  # rewards are 1 for Brit's paths, 0 for others
 
 
@@ -382,6 +363,13 @@ def test_alpha_weighs_the_deterministic_part_also_where_nothing_is_uncertain():
     one, two = (make_head(build(), alpha=alpha).loss(x, y) for alpha in (1.0, 2.0))
     torch.testing.assert_close(two, 2 * one)
     assert one > 0
+
+
+def test_fine_samples_are_scored_as_they_are_evaluated():
+    """Only fine labels may end a path: the marginal objective is the cross-entropy of log_probs."""
+    head = make_head(load_graph("critters"), objective="marginal")
+    x, y = torch.randn(14, 8), torch.arange(14)
+    torch.testing.assert_close(head.loss(x, y), torch.nn.functional.nll_loss(head.log_probs(x), y))
 
 
 def test_log_probs_are_a_distribution_over_the_fine_labels():

@@ -13,7 +13,12 @@ CELL = {"group": "critters", "dataset": "fine", "method": "ffn", "option": ""}
 @pytest.fixture
 def written(tmp_path):
     settings = records.cell_settings("toy", **CELL)
-    record = {"settings": settings, "seed": 0, "code_hash": records.code_hash("critters"), "data": {"content_hash": "abc"}}
+    record = {
+        "settings": settings,
+        "seed": 0,
+        "code_hash": records.code_hash("critters"),
+        "data": {"content_hash": "abc"},
+    }
     path = records.record_path(tmp_path, records.cell_name(**CELL), 0)
     records.write_record(path, record, {"y": np.arange(5)})
     return tmp_path, settings, path
@@ -31,10 +36,13 @@ def test_only_missing_seeds_are_run(written):
     assert records.missing_seeds(results, settings, [0, 1], "abc") == [1]
 
 
-@pytest.mark.parametrize("change, why", [
-    (lambda s: s["training"].update(lr=9.0), "settings"),
-    (lambda s: s.update(graph="another"), "settings"),
-])
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (lambda s: s["training"].update(lr=9.0), "settings"),
+        (lambda s: s.update(graph="another"), "settings"),
+    ],
+)
 def test_changed_settings_make_a_record_stale(written, change, why):
     results, settings, path = written
     change(settings)
@@ -97,9 +105,15 @@ def test_a_failed_write_leaves_the_old_record_and_no_rubbish(written, monkeypatc
     assert sorted(p.name for p in path.parent.iterdir()) == sorted([path.name, path.with_suffix(".npz").name])
 
 
-@pytest.mark.parametrize("change, named", [
-    ({"group": "critter"}, "critter"), ({"dataset": "fin"}, "fin"), ({"method": "fnn"}, "fnn"), ({"option": "lr"}, "lr"),
-])
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"group": "critter"}, "critter"),
+        ({"dataset": "fin"}, "fin"),
+        ({"method": "fnn"}, "fnn"),
+        ({"option": "lr"}, "lr"),
+    ],
+)
 def test_misspelt_cells_are_named(change, named):
     with pytest.raises(records.RecordError, match=f"'{named}'"):
         records.cell_settings("toy", **(CELL | change))
@@ -115,12 +129,18 @@ def test_unknown_profile_and_parameter_are_named():
 
 def test_options_are_typed():
     assert records.parse_option("minibatch=sum,r_tf=0.5,literal=true,n_p=2") == {
-        "minibatch": "sum", "r_tf": 0.5, "literal": True, "n_p": 2}
+        "minibatch": "sum",
+        "r_tf": 0.5,
+        "literal": True,
+        "n_p": 2,
+    }
 
 
 def test_same_compute_sees_as_many_images_a_step_as_the_fusion():
-    fine, same, fusion = (records.cell_settings("cpu", "pet", d, m)["training"]
-                          for d, m in (("fine", "ffn"), ("fine-same-compute", "ffn"), ("fusion", "label-aug")))
+    fine, same, fusion = (
+        records.cell_settings("cpu", "pet", d, m)["training"]
+        for d, m in (("fine", "ffn"), ("fine-same-compute", "ffn"), ("fusion", "label-aug"))
+    )
     assert same["batch"] == fusion["batch"] + fusion["coarse_batch"] and fine["batch"] == fusion["batch"]
     assert same["steps"] == fusion["steps"] == fine["steps"]
 

@@ -53,15 +53,23 @@ def classifier(task: Task, head, trunk: int = 64) -> Classifier:
 HEADS = {
     "ffn": lambda t: lambda d: FFNHead(d, t.n_fine),
     "label-set": lambda t: lambda d: LabelSetHead(t.graph, t.labels, t.n_fine, d),
-    **{o: (lambda t, o=o: lambda d: PathHead(t.graph, t.labels, t.n_fine, d, hidden=32, objective=o))
-       for o in ("algorithm-1", "expected-reward", "marginal", "question")},
+    **{
+        o: (lambda t, o=o: lambda d: PathHead(t.graph, t.labels, t.n_fine, d, hidden=32, objective=o))
+        for o in ("algorithm-1", "expected-reward", "marginal", "question")
+    },
 }
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_one_batch_overfits(name):
     task = features_task(32).fine_only()
-    model, _ = train(classifier(task, HEADS[name](task)), task, task.train, SETTINGS | {"steps": 150, "batch": 32, "eval_every": 150}, 0)
+    model, _ = train(
+        classifier(task, HEADS[name](task)),
+        task,
+        task.train,
+        SETTINGS | {"steps": 150, "batch": 32, "eval_every": 150},
+        0,
+    )
     assert (predict(model, task.train)["log_probs"].argmax(1) == task.train.y).mean() > 0.95
 
 
@@ -126,7 +134,10 @@ def test_pseudo_labels_that_contradict_the_coarse_label_are_dropped():
 def test_label_set_marks_the_nodes_of_all_paths():
     graph = load_graph("pet")
     head = LabelSetHead(graph, graph.label_nodes("oxford-iiit-pet"), 37, 8)
-    present = {graph.nodes[i] for i in head.target[graph.label_nodes("oxford-iiit-pet").index("British Shorthair")].nonzero()[:, 0]}
+    present = {
+        graph.nodes[i]
+        for i in head.target[graph.label_nodes("oxford-iiit-pet").index("British Shorthair")].nonzero()[:, 0]
+    }
     assert present == {"animal", "British Shorthair"} | graph.ancestors("British Shorthair")
     ignoring = LabelSetHead(graph, graph.label_nodes("oxford-iiit-pet"), 37, 8, uncertain="ignore")
     weights = ignoring.weight[graph.label_nodes("oxford-iiit-pet").index("British Shorthair")]
@@ -177,10 +188,19 @@ def test_the_paper_profile_takes_two_steps_with_random_weights():
     """EfficientNet-B4, fine-tuned under Accelerate: two steps on tiny drawings (no weights are downloaded)."""
     settings = json.loads(json.dumps(records.cell_settings("paper", "pet", "fusion", "label-aug")))
     settings["encoder"] |= {"pretrained": False}
-    settings["training"] |= {"steps": 2, "eval_every": 1, "batch": 2, "coarse_batch": 2, "mixed_precision": "no", "cpu": True}
+    settings["training"] |= {
+        "steps": 2,
+        "eval_every": 1,
+        "batch": 2,
+        "coarse_batch": 2,
+        "mixed_precision": "no",
+        "cpu": True,
+    }
     task = features_task(74)
     images = Split(Drawings(74, 48).images, np.arange(74) % 37, task.train.ids)
-    task = replace(task, train=images, test=images.take(np.arange(4)), coarse=Split(images.inputs, task.coarse.y, images.ids))
+    task = replace(
+        task, train=images, test=images.take(np.arange(4)), coarse=Split(images.inputs, task.coarse.y, images.ids)
+    )
     record, predictions, model = run_seed(settings, task, 0)
     assert model.encoder.dim == 1792 and next(model.encoder.parameters()).requires_grad
     assert [row["step"] for row in record["history"]] == [1, 2] and len(predictions["path"]) == 4

@@ -16,16 +16,36 @@ from labelaug_core.graph import LabelGraph
 SNAPSHOT = "arxiv-metadata-oai-snapshot.json"
 
 # Second names of a category in arXiv's taxonomy: a paper carries both or either.
-ALIASES = {"math.MP": "math-ph", "stat.TH": "math.ST", "math.IT": "cs.IT", "q-fin.EC": "econ.GN",
-           "cs.SY": "eess.SY", "cs.NA": "math.NA"}
+ALIASES = {
+    "math.MP": "math-ph",
+    "stat.TH": "math.ST",
+    "math.IT": "cs.IT",
+    "q-fin.EC": "econ.GN",
+    "cs.SY": "eess.SY",
+    "cs.NA": "math.NA",
+}
 
 # Archives of the nineties that became categories.
-SUBSUMED = {"cmp-lg": "cs.CL", "adap-org": "nlin.AO", "comp-gas": "nlin.CG", "chao-dyn": "nlin.CD",
-            "solv-int": "nlin.SI", "patt-sol": "nlin.PS", "alg-geom": "math.AG", "dg-ga": "math.DG",
-            "funct-an": "math.FA", "q-alg": "math.QA", "mtrl-th": "cond-mat.mtrl-sci",
-            "supr-con": "cond-mat.supr-con", "acc-phys": "physics.acc-ph", "ao-sci": "physics.ao-ph",
-            "atom-ph": "physics.atom-ph", "bayes-an": "physics.data-an", "chem-ph": "physics.chem-ph",
-            "plasm-ph": "physics.plasm-ph"}
+SUBSUMED = {
+    "cmp-lg": "cs.CL",
+    "adap-org": "nlin.AO",
+    "comp-gas": "nlin.CG",
+    "chao-dyn": "nlin.CD",
+    "solv-int": "nlin.SI",
+    "patt-sol": "nlin.PS",
+    "alg-geom": "math.AG",
+    "dg-ga": "math.DG",
+    "funct-an": "math.FA",
+    "q-alg": "math.QA",
+    "mtrl-th": "cond-mat.mtrl-sci",
+    "supr-con": "cond-mat.supr-con",
+    "acc-phys": "physics.acc-ph",
+    "ao-sci": "physics.ao-ph",
+    "atom-ph": "physics.atom-ph",
+    "bayes-an": "physics.data-an",
+    "chem-ph": "physics.chem-ph",
+    "plasm-ph": "physics.plasm-ph",
+}
 
 # Archives that had no categories once: a paper with one of them and no category of it is known by archive.
 BARE = ("astro-ph", "cond-mat", "q-bio")
@@ -125,10 +145,15 @@ def load(graph: LabelGraph, settings: dict) -> Task:
         raise DataError(f"The arXiv snapshot is missing: no {SNAPSHOT} or {SNAPSHOT}.gz in {folder}; {how}")
     labels, n_fine = joint_labels(graph, "arxiv", "arxiv-archives")
     index = {v: i for i, v in enumerate(labels)}
-    columns = {"archives": {c: index[v] for c, v in graph.labels["arxiv-archives"].items()},
-               "categories": {c: index[v] for c, v in graph.labels["arxiv"].items()}}
-    asked = {"train": settings.get("n_fine", 20_000), "coarse": settings.get("n_coarse", 20_000),
-             "test": settings.get("n_test", 10_000)}
+    columns = {
+        "archives": {c: index[v] for c, v in graph.labels["arxiv-archives"].items()},
+        "categories": {c: index[v] for c, v in graph.labels["arxiv"].items()},
+    }
+    asked = {
+        "train": settings.get("n_fine", 20_000),
+        "coarse": settings.get("n_coarse", 20_000),
+        "test": settings.get("n_test", 10_000),
+    }
     used = {"train": settings.get("use_fine"), "coarse": settings.get("use_coarse"), "test": None}
     splits, sizes, hashed = {}, {}, []
     for part, rows in read_parts(path, set(columns["categories"]), asked).items():

@@ -123,7 +123,9 @@ def data_folder(name: str, what: str, how: str) -> Path:
     base = os.environ.get("LABELAUG_DATA") or Path.home() / ".cache" / "labelaug" / "data"
     folder = Path(base) / name
     if not folder.is_dir():
-        raise DataError(f"{what} is missing: no folder {folder}; {how}, or point LABELAUG_DATA at the folder that holds {name}/")
+        raise DataError(
+            f"{what} is missing: no folder {folder}; {how}, or point LABELAUG_DATA at the folder that holds {name}/"
+        )
     return folder
 
 
@@ -135,8 +137,9 @@ def class_folders(folder: Path, what: str) -> tuple[list[Path], list[str]]:
     classes = sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
     if not classes:
         raise DataError(f"{what}: no class folder in {folder}; give every class a folder with its images")
-    found = {d: [f for f in sorted(d.rglob("*")) if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."]
-             for d in classes}
+    found = {
+        d: [f for f in sorted(d.rglob("*")) if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."] for d in classes
+    }
     if empty := [d.name for d in classes if not found[d]]:
         raise DataError(f"{what}: class folder {empty[0]!r} in {folder} holds no image; fill or remove it")
     return [f for fs in found.values() for f in fs], [d.name for d, fs in found.items() for _ in fs]

@@ -161,9 +161,11 @@ def load_flower17(graph: LabelGraph, settings: dict) -> Task:
     train = flowers_17(classes, ("trn1", "val1") if with_val else ("trn1",))
     coarse = tf_flowers()
     require_coarse(list(graph.labels["tf-flowers"]), coarse[1], "tf_flowers")
-    parts = {"train": (*train, len(classes) * (60 if with_val else 40)),
-             "test": (*flowers_17(classes, ("tst1",)), 20 * len(classes)),
-             "coarse": (*coarse, 3670)}
+    parts = {
+        "train": (*train, len(classes) * (60 if with_val else 40)),
+        "test": (*flowers_17(classes, ("tst1",)), 20 * len(classes)),
+        "coarse": (*coarse, 3670),
+    }
     return make_task(graph, "flowers-17", "tf-flowers", parts, settings)
 
 

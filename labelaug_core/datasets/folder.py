@@ -65,8 +65,7 @@ def jsonl_rows(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def saved_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """(where, row) of a dataset saved by Hugging Face `datasets` (save_to_disk); of several splits, `train`.
-    """
+    """(where, row) of a dataset saved by Hugging Face `datasets` (save_to_disk); of several splits, `train`."""
     from datasets import ClassLabel, DatasetDict, load_from_disk
 
     data = load_from_disk(str(path))

@@ -41,8 +41,10 @@ HEAD = """\
 
 def _words(name: str) -> tuple[str, ...]:
     """The name's words, normalised, in the singular as far as an `s` tells: Wild_Cats -> (wild, cat)."""
-    return tuple(re.sub(r"(?<=\w\w)ies$", "y", w) if w.endswith("ies") else re.sub(r"(?<=\w\w[^s])s$", "", w)
-                 for w in normalise(name).split())
+    return tuple(
+        re.sub(r"(?<=\w\w)ies$", "y", w) if w.endswith("ies") else re.sub(r"(?<=\w\w[^s])s$", "", w)
+        for w in normalise(name).split()
+    )
 
 
 def _containing(name: str, others: list[str]) -> tuple[str, str] | None:
@@ -113,8 +115,14 @@ def match_names(fine: list[str], coarse: list[str], hypernyms=wordnet_hypernyms)
     return node, parent, why
 
 
-def draft_graph(fine_names: list[str], coarse_names: list[str], path: str | Path, fine: str = "fine",
-                coarse: str = "coarse", hypernyms=wordnet_hypernyms) -> LabelGraph:
+def draft_graph(
+    fine_names: list[str],
+    coarse_names: list[str],
+    path: str | Path,
+    fine: str = "fine",
+    coarse: str = "coarse",
+    hypernyms=wordnet_hypernyms,
+) -> LabelGraph:
     """Draft a first graph out of two datasets' class names and write it to `path` (YAML) for the reader to
     edit.
 
@@ -186,9 +194,19 @@ def join_report(task: Task) -> pd.DataFrame:
         of_fine = v in graph.label_nodes(fine)
         above = [y for y in graph.label_nodes(coarse) if y in graph.ancestors(v)]
         to = above if of_fine else report["coarser"].get(v) or report["finer"].get(v, [])
-        relation = (UNPLACED if v in loose and not to else "shared" if v in report["shared"] else
-                    f"only {fine}" if of_fine else "coarser" if v in report["coarser"] else
-                    "finer" if to else f"only {coarse}")
+        relation = (
+            UNPLACED
+            if v in loose and not to
+            else "shared"
+            if v in report["shared"]
+            else f"only {fine}"
+            if of_fine
+            else "coarser"
+            if v in report["coarser"]
+            else "finer"
+            if to
+            else f"only {coarse}"
+        )
         i = columns.get(v)
         samples = (0, 0) if i is None else (int(n_fine[i]), int(n_coarse[i]))
         paths = graph.count_paths(v), len(graph.split_paths(v)[0])
@@ -201,8 +219,8 @@ def teaching_report(task: Task) -> pd.DataFrame:
     """One row a node: how many training samples of either dataset teach it.
 
     A sample teaches the nodes above its label: `sure` if the label leads to no competitor of the node (Def.
-    3.1), `open` if it may be the node or a competitor. A node with no `sure` sample cannot be learned from
-    labels.
+    3.1), `open` if it may be the node or a competitor. No label settles a node that has no
+    `sure` sample.
     """
     graph, fine_coarse = task.graph, list(task.graph.labels)[:2]
     table = {v: [0, 0, 0, 0] for v in graph.nodes if v != graph.root}
@@ -219,11 +237,15 @@ def teaching_report(task: Task) -> pd.DataFrame:
 def describe_join(task: Task) -> str:
     """The join in a few lines: which labels are shared, coarser, only here or there, not placed."""
     report = join_report(task)
-    lines = [f"{len(report)} labels, {len(task.graph.nodes)} nodes, {len(task.graph.exclusive)} questions; "
-             f"{report['paths'].sum()} paths, {report['deterministic'].sum()} of them deterministic"]
+    lines = [
+        f"{len(report)} labels, {len(task.graph.nodes)} nodes, {len(task.graph.exclusive)} questions; "
+        f"{report['paths'].sum()} paths, {report['deterministic'].sum()} of them deterministic"
+    ]
     for relation, part in report.groupby("relation", sort=False):
-        named = [f"{r.label} (of {r.to})" if r.to and relation in ("coarser", "finer") else r.label
-                 for r in part.itertuples()]
+        named = [
+            f"{r.label} (of {r.to})" if r.to and relation in ("coarser", "finer") else r.label
+            for r in part.itertuples()
+        ]
         more = f", ... ({len(named) - 8} more)" if len(named) > 8 else ""
         lines.append(f"{relation} ({len(named)}): " + ", ".join(named[:8]) + more)
     if UNPLACED in set(report["relation"]):

@@ -18,8 +18,8 @@ from labelaug_core.encoders import progress
 from labelaug_core.graph import normalise
 
 # Bits of 64, chosen by looking at real pets and flowers: 99.5 % of copies that were scaled, recompressed or
-# cropped by 2 % a side differ by at most 8; all pairs at 10 and 12 were strangers. A mirrored copy is missed, and
-# so are most crops of 5 % a side.
+# cropped by 2 % a side differ by at most 8; all pairs at 10 and 12 were strangers. Mirrored copies and most
+# crops of 5 % a side are missed.
 THRESHOLD = 8
 
 
@@ -58,6 +58,7 @@ def close(a: np.ndarray, b: np.ndarray, threshold: int) -> tuple[np.ndarray, np.
 
 def same_text(a: Split, b: Split) -> list[tuple[int, int]]:
     """All (i, j) whose ids are equal or whose first lines (titles) are, spelling normalised."""
+
     def titles(split: Split) -> list[str]:
         return [normalise(text.split("\n", 1)[0]) for text in split.inputs[np.arange(len(split))]]
 
@@ -84,8 +85,11 @@ def pairs(task: Task, threshold: int = THRESHOLD) -> pd.DataFrame:
 
     split is that of the fine sample: `test` (a leak of test data through the join; first) or `train`.
     """
-    rows = [(a, b, split, d) for split in ("test", "train")
-            for a, b, d in between(task.coarse, getattr(task, split), threshold)]
+    rows = [
+        (a, b, split, d)
+        for split in ("test", "train")
+        for a, b, d in between(task.coarse, getattr(task, split), threshold)
+    ]
     return pd.DataFrame(rows, columns=["coarse", "fine", "split", "distance"])
 
 

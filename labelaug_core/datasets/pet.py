@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from labelaug_core.datasets.base import (
-    DataError, ImageFiles, Split, Task, class_indices, content_hash, data_folder, joint_labels, require_classes,
+    DataError,
+    ImageFiles,
+    Split,
+    Task,
+    class_indices,
+    content_hash,
+    data_folder,
+    joint_labels,
+    require_classes,
 )
 from labelaug_core.graph import LabelGraph
 
@@ -15,7 +23,7 @@ OFFICIAL = {"trainval": 3680, "test": 3669, "dogs-vs-cats": 25000}
 
 
 def oxford_pet(split: str) -> tuple[list[Path], list[str]]:
-    """Image files and class names of one official split (`trainval` or `test`); files that are not there are skipped."""
+    """Image files and class names of one official split (`trainval` or `test`); missing files are skipped."""
     folder = data_folder("oxford-iiit-pet", "Oxford-IIIT Pet", "torchvision downloads it (set `download: true`)")
     listing = folder / "annotations" / f"{split}.txt"
     if not listing.is_file():
@@ -30,7 +38,11 @@ def oxford_pet(split: str) -> tuple[list[Path], list[str]]:
 
 def dogs_vs_cats() -> tuple[list[Path], list[str]]:
     """All labelled images `train/cat.N.jpg` and `train/dog.N.jpg`, in the order of class and number."""
-    folder = data_folder("dogs-vs-cats", "Dogs vs. Cats", "get train.zip from kaggle.com/c/dogs-vs-cats and unpack it to dogs-vs-cats/train")
+    folder = data_folder(
+        "dogs-vs-cats",
+        "Dogs vs. Cats",
+        "get train.zip from kaggle.com/c/dogs-vs-cats and unpack it to dogs-vs-cats/train",
+    )
     files = [f for f in (folder / "train").glob("*.jpg") if f.name.split(".")[0] in ("cat", "dog")]
     if not files:
         raise DataError(f"Dogs vs. Cats: no cat.N.jpg or dog.N.jpg in {folder / 'train'}")
@@ -48,9 +60,11 @@ def load(graph: LabelGraph, settings: dict) -> Task:
             OxfordIIITPet(root, split=split, download=True)
     labels, n_fine = joint_labels(graph, "oxford-iiit-pet", "dogs-vs-cats")
     size, splits, sizes, hashed = settings.get("image_size", 224), {}, {}, []
-    parts = {"train": (*oxford_pet("trainval"), "oxford-iiit-pet", "trainval"),
-             "test": (*oxford_pet("test"), "oxford-iiit-pet", "test"),
-             "coarse": (*dogs_vs_cats(), "dogs-vs-cats", "dogs-vs-cats")}
+    parts = {
+        "train": (*oxford_pet("trainval"), "oxford-iiit-pet", "trainval"),
+        "test": (*oxford_pet("test"), "oxford-iiit-pet", "test"),
+        "coarse": (*dogs_vs_cats(), "dogs-vs-cats", "dogs-vs-cats"),
+    }
     for part, (files, names, dataset, official) in parts.items():
         y = class_indices(graph, dataset, labels, names)
         splits[part] = Split(ImageFiles(files, size), y, [f.name for f in files])

@@ -43,7 +43,11 @@ def load(graph: LabelGraph, settings: dict) -> Task:
         raise DataError(f"critters: coarse_kind must be one of {', '.join(COARSE_KINDS)}, got {kind!r}")
     fine = graph.label_nodes("critters")
     asked = [g for g in graph.exclusive if not g.endswith("breed")]
-    groups = {"species": ["species"], "color": ["cat color", "dog coat"], "attributes": [g for g in asked if g != "species"]}[kind]
+    groups = {
+        "species": ["species"],
+        "color": ["cat color", "dog coat"],
+        "attributes": [g for g in asked if g != "species"],
+    }[kind]
     labels = fine + [v for v in graph.nodes if graph.group.get(v) in groups]
     index, parts, size = {v: i for i, v in enumerate(labels)}, {}, settings.get("image_size", 32)
     for part, key in (("train", "n_fine"), ("coarse", "n_coarse"), ("test", "n_test")):
@@ -56,5 +60,13 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     coarse = parts["coarse"].take(np.array([i for i, _ in rows]))
     coarse = Split(coarse.inputs, np.array([y for _, y in rows]), coarse.ids, coarse.truth)
     sizes = {part: str(len(split)) for part, split in parts.items()}
-    return Task(graph, labels, len(fine), parts["train"], parts["test"], coarse, sizes,
-                content_hash(*(s.inputs for s in parts.values()), kind))
+    return Task(
+        graph,
+        labels,
+        len(fine),
+        parts["train"],
+        parts["test"],
+        coarse,
+        sizes,
+        content_hash(*(s.inputs for s in parts.values()), kind),
+    )
