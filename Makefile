@@ -15,7 +15,7 @@ endif
 export JUPYTER_PREFER_ENV_PATH = 1
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 SNAKEMAKE = $(BIN)/snakemake --cores $(JOBS) --nolock --rerun-incomplete --rerun-triggers mtime --keep-going \
-            --quiet rules --config profile=$(PROFILE) group=$(GROUP)
+            --quiet host reason rules --config profile=$(PROFILE) group=$(GROUP)
 NOTEBOOKS = $(basename $(notdir $(wildcard notebooks/[0-9]*.py)))
 
 .PHONY: reproduce report tune test lab notebooks

@@ -2,6 +2,7 @@
 #   snakemake --cores 2 cells report --config profile=toy [group=critters]
 # A cell is run when a seed of it has no valid record; records, not file times, decide that. On a cluster:
 #   snakemake --executor slurm --jobs 20 cells --config profile=paper
+import sys
 from pathlib import Path
 
 from labelaug_core import records
@@ -20,6 +21,10 @@ TODO = [
 for name in TODO:
     (RESULTS / "cells" / f"{name}.done").unlink(missing_ok=True)
 REPORTS = SPEC["reports"]
+if workflow.is_main_process:
+    done = len(CELLS) - len(TODO)
+    say = f"{len(TODO)} to run" if TODO else "nothing to be done"
+    print(f"{PROFILE}, {PART}: {done} of {len(CELLS)} cells are recorded, {say}", file=sys.stderr)
 
 
 rule cells:

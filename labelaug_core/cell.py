@@ -43,7 +43,7 @@ def load_task(settings: dict) -> Task:
 
 def build(settings: dict, task: Task, head) -> Classifier:
     frozen = settings["encoder"].get("tune") == "frozen"
-    encoder = Identity(task.train.inputs.shape[1]) if frozen else build_encoder(settings["encoder"])
+    encoder = Identity(task.train.inputs[np.arange(1)].shape[1]) if frozen else build_encoder(settings["encoder"])
     t = settings["training"]
     return Classifier(encoder, head, t["trunk"], t["dropout"], t["coarse_weight"])
 

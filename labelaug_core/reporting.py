@@ -111,14 +111,15 @@ def results_table(profile: str, group: str, cells: list[dict], table: int = 3) -
             "mean_per_class": 100 * np.mean([r["test"]["mean_per_class"] for r in found["records"]]),
             "seeds": " ".join(f"{v:.2f}" for v in value),
         }
-        if reference and not (cell["method"] == "ffn" and cell["dataset"] in FINE):
-            base = references[reference]
+        if reference and found is not (base := references[reference]):
             both = sorted(set(found["seeds"]) & set(base["seeds"]))
             pick = lambda x: x["correct"][[x["seeds"].index(s) for s in both]]  # noqa: B023, E731
             row |= compare(pick(found), pick(base))
         rows.append(row)
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"verdict": object})
-    frame["p_holm"] = holm(frame["p_value"].tolist())
+    frame["p_holm"] = holm(
+        frame["p_value"].where(frame["method"] != "ffn").tolist()
+    )  # FFN rows are controls, not claims
     measured = frame["verdict"].isna()
     frame.loc[measured, "verdict"] = [verdict(r, frame) for _, r in frame[measured].iterrows()]
     frame.loc[frame["dataset"].eq(reference) & frame["method"].eq("ffn") & frame["option"].eq(""), "verdict"] = (
@@ -136,8 +137,10 @@ def verdict(row: pd.Series, frame: pd.DataFrame) -> str:
     """
     baseline = frame.query("method == 'ffn' and dataset == 'fine' and option == ''")["paper"]
     gain = row["paper"] - (baseline.iloc[0] if len(baseline) else np.nan)
+    if row["method"] == "ffn":
+        return "control"
     if np.isnan(row["delta"]):
-        return "control" if row["method"] == "ffn" else "no reference"
+        return "no reference"
     sure = row["p_holm"] < 0.05 and row["delta_ci_low"] * row["delta_ci_high"] > 0
     if np.isnan(gain):
         return ("above" if row["delta"] > 0 else "below") + " FFN" if sure else "no difference shown"

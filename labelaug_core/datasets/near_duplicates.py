@@ -7,6 +7,8 @@ grey image), texts by id and by title.
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
+from pathlib import Path
 
 import imagehash
 import numpy as np
@@ -26,22 +28,33 @@ THRESHOLD = 8
 def phashes(split: Split) -> np.ndarray:
     """64-bit perceptual hash of every image, uint64 [N]; from a file the whole image is hashed, not its crop.
 
-    Raises DataError naming a file that cannot be read.
+    A file is read once, however often it is asked for. Raises DataError naming a file that cannot be read.
     """
     rows = getattr(split.inputs, "rows", np.arange(len(split)))
     inputs = getattr(split.inputs, "inputs", split.inputs)
     out = np.empty(len(rows), dtype=np.uint64)
     for i, row in enumerate(progress(rows, "hashing images")):
-        if not hasattr(inputs, "paths"):
-            bits = imagehash.phash(Image.fromarray(inputs[row])).hash
+        if hasattr(inputs, "paths"):
+            path = inputs.paths[row]
+            out[i] = file_phash(path, path.stat().st_mtime_ns)
         else:
-            try:
-                with Image.open(path := inputs.paths[row]) as image:
-                    bits = imagehash.phash(image.convert("RGB")).hash
-            except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-                raise DataError(f"{path.name}: cannot be read as an image ({error}); see {path}") from None
-        out[i] = int.from_bytes(np.packbits(bits).tobytes(), "big")
+            out[i] = phash(Image.fromarray(inputs[row]))
     return out
+
+
+def phash(image: Image.Image) -> int:
+    """The image's pHash as one number of 64 bits."""
+    return int.from_bytes(np.packbits(imagehash.phash(image).hash).tobytes(), "big")
+
+
+@lru_cache(maxsize=200_000)
+def file_phash(path: Path, changed: int) -> int:
+    """phash of a file that was last changed then. Raises DataError naming a file that cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return phash(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path.name}: cannot be read as an image ({error}); see {path}") from None
 
 
 def close(a: np.ndarray, b: np.ndarray, threshold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
