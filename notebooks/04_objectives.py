@@ -385,10 +385,11 @@ plt.show()
 # it began, at 0. Judging a run by this curve, or stopping early on it, is a mistake. Plot the
 # reward.
 #
-# Why is the ceiling 2/3 and not 1? All five labels are legal in training, so at *cat* the question
-# is drawn among three: hair, colour, $\langle eop \rangle$. One sampled path in three stops at
-# *cat* and can never earn this reward, whatever the network does. That is a constant factor on the
-# gradient and some wasted samples. At evaluation only breeds are legal and it is gone.
+# Why is the ceiling 2/3 and not 1? In this notebook's tree all five labels may end a path, so at
+# *cat* the question is drawn among three: hair, colour, $\langle eop \rangle$. One sampled path in
+# three stops at *cat* and can never earn this reward, whatever the network does: wasted samples.
+# The core therefore scores a batch of the fine dataset on a tree where only fine labels end a path
+# (`head.fine_tree`), in training as in evaluation, and only coarse batches on the joint tree.
 
 # %% [markdown]
 # ## 9 Two exact objectives
@@ -484,7 +485,7 @@ print(f"question: -mean log = {-(p_hair.log() + p_color.log()) / 2:.4f}")
 # %%
 def algorithm_1(head, x, y, r_tf=1.0):
     """One batch: x [B, d] features, y [B] -> the scalar to call backward on (r_tf = 1: always the truth)."""
-    tree, decoder = head.tree, head.decoder
+    tree, decoder = head.fine_tree, head.decoder  # a batch of the fine dataset
     coin = torch.rand(1)  # one for the batch
     assert coin <= r_tf, "feeding the model's own answers: see PathDecoder.sequence_log_probs"
     answers = tree.answer_log_probs(decoder.slot_log_probs(x, tree))  # [B, P]

@@ -184,7 +184,9 @@ def test_a_truncated_cache_is_made_anew(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.partial"))
 
 
-@pytest.mark.parametrize("method", ["ffn", "label-aug", "label-aug-expected", "label-aug-marginal", "label-aug-question"])
+@pytest.mark.parametrize(
+    "method", ["ffn", "label-aug", "label-aug-expected", "label-aug-marginal", "label-aug-question"]
+)
 def test_the_cpu_profile_runs_on_cached_features(method):
     settings = json.loads(json.dumps(records.cell_settings("cpu", "pet", "fine", method)))
     settings["training"] |= {"steps": 4, "eval_every": 2}
