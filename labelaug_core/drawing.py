@@ -98,8 +98,9 @@ def draw_graph(
     fig, ax = (None, onto) if onto else plt.subplots(gridspec_kw=FULL)
     at = {v: (x + shift[0], y + shift[1]) for v, (x, y) in _places(graph, keep, sideways).items()}
     half, left = {v: _width(v) / 2 for v in keep}, at[graph.root][0] - _width(graph.root) / 2
-    for g in dict.fromkeys(graph.group[v] for v in keep[1:]):
-        members = [v for v in keep[1:] if graph.group[v] == g]
+    frame = {v: (graph.group[v], at[v][not sideways]) for v in keep[1:]}  # a group on two rows has two frames
+    for key in dict.fromkeys(frame.values()):
+        g, members = key[0], [v for v in keep[1:] if frame[v] == key]
         x, right = min(at[v][0] - half[v] for v in members) - 0.07, max(at[v][0] + half[v] for v in members) + 0.07
         y, top = (f(at[v][1] for v in members) for f in (min, max))
         name = (x + 0.03, top + 0.25) if sideways else (x - 0.06 * len(g) + 0.02, top)  # out of the arrows' way

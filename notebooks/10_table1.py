@@ -368,7 +368,8 @@ for group, task in tasks.items():
             concerned = f"{hit['other'].nunique()} of {len(getattr(task, b)):,}"
             summary.append((group, between, len(getattr(task, a)) * len(getattr(task, b)), len(hit), concerned))
 summary = pd.DataFrame(summary, columns=["group", "between", "pairs compared", "alike", "samples of the second part concerned"])
-display(Markdown(as_markdown(summary.assign(**{"pairs compared": summary["pairs compared"].map("{:,}".format)}))))
+if len(summary):
+    display(Markdown(as_markdown(summary.assign(**{"pairs compared": summary["pairs compared"].map("{:,}".format)}))))
 
 # %% [markdown]
 # **How to read it.** *Coarse and test* is what a join must answer for. *Train and test* is what the benchmark had

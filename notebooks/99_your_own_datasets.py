@@ -48,6 +48,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 
 from labelaug_core import records
 
@@ -65,6 +66,7 @@ from labelaug_core.training import predict
 if bool(fine_folder) != bool(coarse_folder):
     raise DataError("set both fine_folder and coarse_folder, or neither (then the miniature is drawn)")
 miniature = not fine_folder
+drafted = not graph_file
 scratch = tempfile.TemporaryDirectory(prefix="labelaug-")  # gone when the notebook's kernel ends
 work = Path(scratch.name) if miniature else Path.cwd()
 
@@ -86,7 +88,7 @@ if miniature:
 
     def save(image, place, i):
         place.mkdir(parents=True, exist_ok=True)
-        plt.imsave(place / f"{i}.png", image)
+        Image.fromarray(image).save(place / f"{i}.png")
 
     drawn = critters.generate(100, seed=seed)
     for i, breed in enumerate(drawn.breeds):
@@ -126,8 +128,8 @@ plt.show()
 # The file begins with a comment that explains how to read and correct it; here is the rest.
 
 # %%
-graph_path = Path(graph_file).expanduser() if graph_file else work / "label_graph.yaml"
-if not graph_path.exists():
+graph_path = work / "label_graph.yaml" if drafted else Path(graph_file).expanduser()
+if drafted and not graph_path.exists():
     classes = [folder.class_names(place) for place in (fine_folder, coarse_folder)]
     join.draft_graph(*classes, graph_path, fine="fine", coarse="coarse")
 graph = load_graph(graph_path)
@@ -191,7 +193,7 @@ edits = [
         "      Biscuit_Terrier: dogs\n",
     ),
 ]
-if miniature:
+if miniature and drafted:
     text = graph_path.read_text(encoding="utf-8")
     start, end = text.index("  unplaced class:"), text.index("labels:   #")
     text = text[:start] + text[end:]  # the whole group of what was unplaced goes
@@ -199,14 +201,14 @@ if miniature:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     graph_path.write_text(text, encoding="utf-8")
-    print(text[text.index("groups:") : text.index("labels:   #")])
+    print(text[text.index("groups:") : text.index("labels:   #")].strip())
 
 # %% [markdown]
 # **A mistake is told, not trained on.** Say the editor's finger slips: *log hair*. Loading names the file, the node and
 # the rule, and nothing is changed. (If you see such an error with your own file, correct that line and run again.)
 
 # %%
-if miniature:
+if miniature and drafted:
     slip = work / "with_a_slip.yaml"
     slip.write_text(text.replace("Marmalet_cat: [tabby, long hair]", "Marmalet_cat: [tabby, log hair]"), encoding="utf-8")
     try:
@@ -278,7 +280,7 @@ for pair in alike.head(5).itertuples():
 # %%
 profile = records.load_profile("toy" if miniature else "cpu")
 encoder = {"name": "small-cnn", "width": 16, "tune": "all"} if miniature else {"name": "efficientnet-lite0", "tune": "frozen"}
-common = {"encoder": encoder, "training": profile["training"] | {"steps": 300, "eval_every": 30}, "head": profile["head"]}
+common = {"encoder": encoder, "training": profile["training"] | {"steps": 240, "eval_every": 40}, "head": profile["head"]}
 
 
 def ready(part):
@@ -316,14 +318,16 @@ pd.DataFrame(rows, columns=["run", "accuracy on the test images", "standard erro
 # ## 6 Ask it why
 #
 # The joined model decodes a path, step by step: at each node the most probable answer, its probability, and the
-# strongest rival inside the same question.
+# strongest rival inside the same question. Where it errs, the path says at which step: a wrong breed
+# after a right coat is another mistake than a wrong coat.
 
 # %%
-rows = np.random.default_rng(seed).choice(len(fed.test), min(3, len(fed.test)), replace=False)
-inputs = torch.from_numpy(np.ascontiguousarray(fed.test.inputs[np.sort(rows)]))
+rng, of = np.random.default_rng(seed), np.unique(np.linspace(0, fed.n_fine - 1, 3).round())
+rows = np.array([rng.choice(np.flatnonzero(fed.test.y == k)) for k in of])  # a random test image of each of three classes
+inputs = torch.from_numpy(np.ascontiguousarray(fed.test.inputs[rows]))
 explanations = explain(models["label-aug, fusion"], inputs)
-figure, axes = plt.subplots(1, len(rows), figsize=(2.4 * len(rows), 2.6), squeeze=False)
-for ax, row, e in zip(axes[0], np.sort(rows), explanations, strict=True):
+figure, axes = plt.subplots(1, len(rows), figsize=(2.6 * len(rows), 2.8), squeeze=False)
+for ax, row, e in zip(axes[0], rows, explanations, strict=True):
     ax.imshow(task.test.inputs[np.array([row])][0])
     ax.set_title(f"{task.labels[task.test.y[row]]}\ndecoded: {e.path[-1]}", fontsize=8)
     ax.axis("off")
@@ -333,7 +337,7 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# The same path on the graph: what was taken is red, and the ways not taken show what else leads to the label.
+# The first of them on the graph: the path that was taken is red; the other ways lead to the same label.
 
 # %%
 draw_graph(graph, labels=[explanations[0].path[-1]], path=explanations[0].path)
