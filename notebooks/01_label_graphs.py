@@ -34,10 +34,12 @@ from itertools import combinations
 import matplotlib.pyplot as plt
 import yaml
 
-from labelaug_core import drawing
+from labelaug_core import drawing, records
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import GRAPHS, graph_from_dict, load_graph
 from labelaug_core.reporting import write_figure
+
+records.check_parameters(globals(), ["profile"])
 
 # %% [markdown]
 # ## 1 The problem: two datasets, two label sets

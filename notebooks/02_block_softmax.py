@@ -27,17 +27,18 @@
 
 # %% tags=["parameters"]
 seed = 0  # int: of the random scores
-profile = "toy"  # str: nothing depends on it here
 
 # %%
 import matplotlib.pyplot as plt
 import torch
 import yaml
 
+from labelaug_core import records
 from labelaug_core.block_softmax import block_log_softmax
 from labelaug_core.graph_file import graph_from_dict, load_graph
 from labelaug_core.prefix_tree import PrefixTree
 
+records.check_parameters(globals(), ["seed"])
 torch.set_default_dtype(torch.float64)  # double precision: the numbers below come out alike on every machine
 _ = torch.manual_seed(seed)
 

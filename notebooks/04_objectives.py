@@ -30,20 +30,20 @@
 seed = 0  # int: of the weights and of every sampled path
 hidden = 6  # int: H, size of the decoder's state
 steps = 150  # int: training steps of the two small trainings
-profile = "toy"  # str: nothing depends on it here
 
 # %%
 import matplotlib.pyplot as plt
 import torch
 import yaml
 
-from labelaug_core import losses
+from labelaug_core import losses, records
 from labelaug_core.block_softmax import block_log_softmax
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.graph_file import graph_from_dict
 from labelaug_core.label_aug import PathHead
 from labelaug_core.prefix_tree import PrefixTree
 
+records.check_parameters(globals(), ["seed", "hidden", "steps"])
 torch.set_default_dtype(torch.float64)  # double precision: the numbers below come out alike on every machine
 _ = torch.manual_seed(seed)
 

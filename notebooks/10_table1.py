@@ -179,7 +179,7 @@ if profile == "toy":
     size, test = (len(fine.train),) * 2, (len(fine.test),) * 2
     add("critters", "critters, breeds", size, test, fine.n_fine)
     for kind, task in critters.items():
-        extra = (len(task.coarse),) * 2
+        extra = (len(set(task.coarse.ids)),) * 2
         add("critters", f"critters, {kind}", extra, None, len(task.labels) - task.n_fine)
         add("critters", f"fusion, {kind}", both_of(size, extra), test, len(task.labels))
     for name in paper.index:

@@ -1,6 +1,7 @@
 """The README says nothing that is not so: its tables are in results/, its files and make targets exist."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize("profile", ["toy", "cpu"])
 def test_the_tables_shown_are_those_in_results(profile):
     shown = re.search(rf"<!-- table3 {profile} -->\n(.*?)<!-- end -->", README, re.S)[1]
-    table = (ROOT / "results" / profile / "table3.md").read_text(encoding="utf-8").splitlines()
+    file = f"results/{profile}/table3.md"  # as committed: a batch on another machine may differ in the last digit
+    table = subprocess.run(["git", "-C", ROOT, "show", f"HEAD:{file}"], capture_output=True, text=True).stdout.splitlines()
     rows = [line for line in shown.splitlines() if line.startswith("|")]
     assert len(rows) > 3 and [line for line in rows if line not in table] == []
 
