@@ -405,3 +405,11 @@ def test_join_counts_both_ways():
         "coarser": {"Short": ["Brit"], "dog": ["Pug"]}, "finer": {"Coon": ["cat"], "Short": ["cat"]},
         "unrelated": ["Boxer"],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name, fine, coarse", [("arxiv", 149, 20), ("notes", 14, 4)])
+def test_the_text_graphs_have_one_deterministic_path_a_label_and_nobody_competes(name, fine, coarse):
+    graph = load_graph(name)
+    assert [len(table) for table in graph.labels.values()] == [fine, coarse]
+    assert all(graph.count_paths(v) == 1 and graph.is_deterministic(graph.paths(v)[0]) for v in graph.label_nodes())
+    assert not any(graph.compete(u, w) for u in graph.nodes for w in graph.children(graph.root))
