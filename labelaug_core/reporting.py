@@ -141,9 +141,11 @@ def verdict(row: pd.Series, frame: pd.DataFrame) -> str:
         return "control"
     if np.isnan(row["delta"]):
         return "no reference"
-    sure = row["p_holm"] < 0.05 and row["delta_ci_low"] * row["delta_ci_high"] > 0
+    clear = row["delta_ci_low"] * row["delta_ci_high"] > 0
+    sure = clear and row["p_holm"] < 0.05
     if np.isnan(gain):
-        return ("above" if row["delta"] > 0 else "below") + " FFN" if sure else "no difference shown"
+        side = ("above" if row["delta"] > 0 else "below") + " FFN"
+        return side if sure else f"{side} by its interval, not after Holm" if clear else "no difference shown"
     if np.sign(gain) != np.sign(row["delta"]):
         return "not reproduced"
     return (

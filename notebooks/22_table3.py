@@ -44,7 +44,7 @@ table3 = {g: [c for c in records.cells(profile, g) if c["method"] == "ffn" or no
 # - **gain**: mean difference to the reference FFN, paired by seed and test image, with a 95 % interval of a
 #   hierarchical bootstrap that draws both seeds and test images again.
 # - **p**: sign-flip permutation over seeds, corrected by Holm for the number of rows. With 6 seeds p is at least 0.03
-#   before the correction; that is too few to clear it over a whole table, so on `toy` read the interval.
+#   before the correction; that is too few to clear it over a whole table, so on `toy` read the interval (and the verdict says so).
 # - **control**: FFN at the fusion's compute, and FFN with twice the steps: if either beat plain FFN by much, a gain of
 #   joining could not be told from training longer.
 # - **paper**: the paper's number, where its table has the same cell. Its encoder is EfficientNet-B4, fine-tuned on the
