@@ -21,6 +21,8 @@ TODO = [
 for name in TODO:
     (RESULTS / "cells" / f"{name}.done").unlink(missing_ok=True)
 REPORTS = SPEC["reports"]
+RUN = "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
+QUIET = "2> >(sed '/IPKernelApp.*encryption/d' >&2)"  # a kernel's remark at every start
 if workflow.is_main_process:
     done = len(CELLS) - len(TODO)
     say = f"{len(TODO)} to run" if TODO else "nothing to be done"
@@ -37,10 +39,7 @@ rule train_cell:
     params:
         yaml=lambda w: {**CELLS[w.cell], "profile": PROFILE, "seeds": SEEDS, "results_folder": str(RESULTS.resolve())},
     threads: 1
-    shell:
-        "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
-        " notebooks/20_train_cell.ipynb {log.notebook:q} -y {params.yaml:q}"
-        " 2> >(sed '/IPKernelApp.*encryption/d' >&2)"
+    shell: RUN + " notebooks/20_train_cell.ipynb {log.notebook:q} -y {params.yaml:q} " + QUIET
 
 
 rule report:
@@ -48,8 +47,8 @@ rule report:
 
 
 def made_from(wildcards):
-    """A report is made anew when a record is newer than it."""
-    return sorted(str(p) for p in (RESULTS / "runs").glob("*.json"))
+    """A report is made anew when a record, also one of the tuning, is newer than it."""
+    return sorted(str(p) for p in RESULTS.glob("**/runs/*.json"))
 
 
 for notebook, outputs in REPORTS.items():
@@ -60,7 +59,4 @@ for notebook, outputs in REPORTS.items():
         log: notebook=str(RESULTS / "cells" / f"{notebook}.ipynb")
         params:
             notebook=f"notebooks/{notebook}.ipynb", yaml={"profile": PROFILE},
-        shell:
-            "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
-            " {params.notebook:q} {log.notebook:q} -y {params.yaml:q}"
-            " 2> >(sed '/IPKernelApp.*encryption/d' >&2)"
+        shell: RUN + " {params.notebook:q} {log.notebook:q} -y {params.yaml:q} " + QUIET

@@ -182,11 +182,13 @@ def markdown(frame: pd.DataFrame) -> str:
             "verdict": frame["verdict"],
         }
     )
-    lines = ["| " + " | ".join(shown.columns) + " |", "|" + " --- |" * len(shown.columns)]
-    return (
-        "\n".join(lines + ["| " + " | ".join(str(v) for v in row) + " |" for row in shown.itertuples(index=False)])
-        + "\n"
-    )
+    return as_markdown(shown)
+
+
+def as_markdown(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table, its cells as they are: escape names from data with `plain` before."""
+    rows = [frame.columns, ["---"] * len(frame.columns), *frame.itertuples(index=False)]
+    return "".join("| " + " | ".join(map(str, row)) + " |\n" for row in rows)
 
 
 def plain(text: str) -> str:

@@ -37,7 +37,7 @@ records.check_parameters(globals(), ["profile"])
 from labelaug_core.datasets import arxiv, flower, near_duplicates, pet, toy
 from labelaug_core.datasets.base import DataError, Texts
 from labelaug_core.graph_file import load_graph
-from labelaug_core.reporting import plain
+from labelaug_core.reporting import as_markdown, plain
 
 spec = records.load_profile(profile)
 out = records.OUT / "results" / profile
@@ -315,18 +315,14 @@ def shown(r, c):
     return f"{here:,}" if here == whole else f"{here:,} of {whole:,}" if here < whole else f"{here:,} (best known release: {whole:,})"
 
 
-def as_markdown(frame):
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * len(frame.columns)]
-    return "\n".join(lines + ["| " + " | ".join(map(plain, row)) + " |" for row in frame.itertuples(index=False)]) + "\n"
-
-
 view = table1[["group", "dataset"]].copy()
 for c, title in (("train", "#Train"), ("test", "#Test"), ("K", "K")):
     view[title] = [shown(r, c) for _, r in table1.iterrows()]
     view[f"paper's {title}"] = ["-" if pd.isna(v) else f"{v:,}" for v in table1[f"{c}_paper"]]
 view["verdict"] = table1["verdict"]
-(out / "table1.md").write_text(as_markdown(view), encoding="utf-8")
-display(Markdown(as_markdown(view)))
+table1_md = as_markdown(view.map(plain))
+(out / "table1.md").write_text(table1_md, encoding="utf-8")
+display(Markdown(table1_md))
 for name, why in reasons.items():
     if name in set(table1["dataset"]):
         print(f"{name}: {why}")
@@ -369,7 +365,7 @@ for group, task in tasks.items():
             summary.append((group, between, len(getattr(task, a)) * len(getattr(task, b)), len(hit), concerned))
 summary = pd.DataFrame(summary, columns=["group", "between", "pairs compared", "alike", "samples of the second part concerned"])
 if len(summary):
-    display(Markdown(as_markdown(summary.assign(**{"pairs compared": summary["pairs compared"].map("{:,}".format)}))))
+    display(Markdown(as_markdown(summary.assign(**{"pairs compared": summary["pairs compared"].map("{:,}".format)}).map(plain))))
 
 # %% [markdown]
 # **How to read it.** *Coarse and test* is what a join must answer for. *Train and test* is what the benchmark had
