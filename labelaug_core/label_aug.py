@@ -102,7 +102,9 @@ class PathHead(nn.Module):
             answer_logp = tree.answer_log_probs(self.decoder.slot_log_probs(features, tree, wanted))
         loss = features.new_zeros(())
         if not through:
-            l_d = self._teacher_forcing(answer_logp, y, tree) if shared else self._own_answers(features, y, tree, forced)
+            l_d = (
+                self._teacher_forcing(answer_logp, y, tree) if shared else self._own_answers(features, y, tree, forced)
+            )
             loss = self.alpha * l_d
         if not some:
             return loss
