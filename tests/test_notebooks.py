@@ -116,11 +116,14 @@ def test_three_to_five_exercises_each_with_a_folded_solution(name):
 def changed(notebook: dict) -> int:
     """Raise one stored number of each checked cell that has one by 0.001; the number of cells touched."""
     n = 0
+
+    def raised(number):
+        return f"{float(number[0]) + 0.001:.{len(number[0].split('.')[1])}f}"
+
     for cell in code_cells(notebook):
         streams = [o for o in cell["outputs"] if o["output_type"] == "stream"]
         if "nbval-check-output" in tags(cell) and streams and NUMBER.search("".join(streams[0]["text"])):
-            text = "".join(streams[0]["text"])
-            streams[0]["text"] = NUMBER.sub(lambda m: f"{float(m[0]) + 0.001:.{len(m[0].split('.')[1])}f}", text, count=1)
+            streams[0]["text"] = NUMBER.sub(raised, "".join(streams[0]["text"]), count=1)
             n += 1
     return n
 
