@@ -1,4 +1,4 @@
-"""Pictures of label graphs and of the path decoder, of explanations, in the style of the paper's Figures 1 to 4."""
+"""Pictures of label graphs, the path decoder and explanations, after the paper's Figures 1 to 4 (an inch a unit)."""
 
 import matplotlib.pyplot as plt
 import networkx as nx
@@ -260,6 +260,6 @@ def figure_4(rows, width: int = 8):
     for ink, style, text in legend:
         ax.add_patch(Rectangle((x, bottom - 0.16), 0.2, 0.16, fc="none", ec=ink, lw=2, ls=style))
         ax.text(x + 0.28, bottom - 0.08, text, va="center", fontsize=7.5)
-        x += 0.28 + 0.062 * len(text) + 0.35
+        x += 0.6 + 0.053 * len(text)
     ax.text(x, bottom - 0.08, "✗ wrong label", va="center", fontsize=7.5, color=RED, weight="bold")
     return _fit(fig, ax, -2.0, right, bottom - 0.25, 0.6)

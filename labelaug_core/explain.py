@@ -107,7 +107,8 @@ def format_explanation(e: Explanation) -> str:
     kind = "deterministic" if e.deterministic else "nondeterministic"
     lines.append(f"  so: {e.path[-1]}, p = {e.label_p:.2f} over all its paths; this path is {kind}")
     if e.other_path:
-        lines.append(f"  another way there: {' > '.join(e.other_path[1:-1])} ({e.other_p / e.path_p:.2g} times as likely)")
+        way, odds = " > ".join(e.other_path[1:-1]), e.other_p / e.path_p
+        lines.append(f"  another way there: {way}, {odds:.2g} times as likely")
     return "\n".join(lines)
 
 

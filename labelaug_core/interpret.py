@@ -104,7 +104,9 @@ def path_correctness(
         row["n_greedy"] = part["greedy_rate"][1].sum(1).mean()
         for name, (above, below) in part.items():
             value, low, high = share(above.astype(float), below.astype(float))
-            row |= {name: value} | ({} if name in ("chance", "majority") else {f"{name}_low": low, f"{name}_high": high})
+            row[name] = value
+            if name not in ("chance", "majority"):
+                row |= {f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)
 

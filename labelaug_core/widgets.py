@@ -23,7 +23,7 @@ COLUMNS = ["group", "node", "image", "rater", "verdict"]
 def png(image: np.ndarray, size: int = 280) -> bytes:
     """uint8 [S, S, 3] as PNG; small drawings are enlarged without blur."""
     picture, buffer = Image.fromarray(image), io.BytesIO()
-    if len(image) < size:
+    if len(image) < size // 2:
         picture = picture.resize((size, size), Image.Resampling.NEAREST)
     picture.save(buffer, "png")
     return buffer.getvalue()
