@@ -6,18 +6,18 @@ Samples are test images; `truth` is the true node of every group of each of them
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import networkx as nx
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.proportion import proportion_confint
 
 from labelaug_core.explain import best_through, path_nodes
-from labelaug_core.graph import EOP, LabelGraph
+from labelaug_core.graph import LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
 
 # -- path correctness (Sec. 4.4) ------------------------------------------------------------------------------
@@ -34,79 +34,94 @@ def open_groups(graph: LabelGraph, labels: list[str]) -> dict[str, dict[str, int
     return found
 
 
-def share(above: np.ndarray, below: np.ndarray, n: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+@lru_cache(maxsize=8)
+def _draws(k: int, m: int, n: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """How often each of k seeds [n, k] and each of m samples [n, m] is drawn, n times."""
+    rng = np.random.default_rng(0)
+    return tuple(rng.multinomial(size, [1 / size] * size, size=n).astype(float) for size in (k, m))
+
+
+def share(above: np.ndarray, below: np.ndarray) -> tuple[float, float, float]:
     """sum(above) / sum(below), both [seeds, samples], and its 95 % interval, seeds and samples drawn again.
 
     As evaluation.hierarchical_bootstrap, for a share of samples that differ by seed. nan where none is counted.
     """
     if not below.any():
         return (np.nan,) * 3
-    rng, (k, m) = np.random.default_rng(seed), below.shape
-    seeds, samples = rng.multinomial(k, [1 / k] * k, size=n), rng.multinomial(m, [1 / m] * m, size=n)
-    a, b = ((seeds @ x * samples).sum(1) for x in (above, below))
+    seeds, samples = _draws(*below.shape)
+    a, b = ((samples @ x.T.astype(float) * seeds).sum(1) for x in (above, below))
     return (above.sum() / below.sum(), *np.quantile(a[b > 0] / b[b > 0], [0.025, 0.975]))
 
 
 def path_correctness(
-    graph: LabelGraph, tree: PrefixTree, seeds: list[dict[str, np.ndarray]], truth: list[dict[str, str]], nodes=()
+    graph: LabelGraph,
+    tree: PrefixTree,
+    seeds: list[dict[str, np.ndarray]],
+    truth: list[dict[str, str]] | None = None,
+    nodes: list[str] = (),
 ) -> pd.DataFrame:
     """Sec. 4.4 where it can be checked: a row for all nondeterministic groups, for each, and for each of `nodes`.
 
     seeds: of every seed `label` [N], `path` [N] (Algorithm 2's) and `path_logp` [N, P]. tree: of the method's own
     graph; graph: says which groups are nondeterministic. An image counts in a group if its predicted label leaves
-    the group open and its species has the group. With `low` and `high`, a 95 % interval (`share`):
+    the group open and its species has the group. With `_low` and `_high`, a 95 % interval (`share`):
 
+    greedy        of all images: Algorithm 2's path goes through the open group (the node)
+    greedy_rate   of those: the node is the true one. This is what the paper looked at
     rate          of the images counted: the best path through the group, given the predicted label, takes the true
                   node; in the row of a node: of those whose best path takes this node
     chance        one over the number of nodes open; in the row of a node: how many images counted show it
     majority      always the true node that is most frequent for the predicted label
-    greedy        of all images: Algorithm 2's path goes through the open group (the node)
-    greedy_rate   of those: the node is the true one. This is what the paper looked at
+
+    Without truth there is `greedy` alone, and no path_logp is needed.
     """
     labels, way = np.stack([p["label"].astype(int) for p in seeds]), np.stack([p["path"].astype(int) for p in seeds])
     end, parts = tree.path_label.numpy()[way], {}
     for group, options in open_groups(graph, tree.labels).items():
         node = np.array([*path_nodes(tree, group), None], dtype=object)  # the last: no path
-        true = np.broadcast_to(np.array([t.get(group) for t in truth], dtype=object), labels.shape)
         n_open = np.array([options.get(v, 0) for v in tree.labels])
+        decoded = np.where(n_open[end] > 0, node[way], None)
+        mine, every = [v for v in nodes if graph.group.get(v) == group], np.ones(way.shape)
+        parts |= {(group, v): {"greedy": (decoded == v, every)} for v in mine}
+        parts[group, ""] = {"greedy": (np.not_equal(decoded, None), every)}
+        if truth is None:
+            continue
+        true = np.broadcast_to(np.array([t.get(group) for t in truth], dtype=object), labels.shape)
         logp = (torch.from_numpy(p["path_logp"].astype(np.float32)) for p in seeds)
         best = [best_through(tree, p, torch.from_numpy(y), group).numpy() for p, y in zip(logp, labels, strict=True)]
-        taken, decoded = node[np.stack(best)], np.where(n_open[end] > 0, node[way], None)
-        known = np.not_equal(true, None)
+        taken, known = node[np.stack(best)], np.not_equal(true, None)
         counted, asked = known & (n_open[labels] > 0), known & np.not_equal(decoded, None)
         majority = np.zeros_like(counted)
         for k in np.unique(labels[counted]):
             here = counted & (labels == k)
             majority |= here & (true == pd.Series(true[here]).mode()[0])
-        parts[group, ""] = {
+        parts[group, ""] |= {
+            "greedy_rate": (asked & (decoded == true), asked),
             "rate": (counted & (taken == true), counted),
             "chance": (counted / np.maximum(n_open[labels], 1), counted),
             "majority": (majority, counted),
-            "greedy": (np.not_equal(decoded, None), np.ones_like(counted)),
-            "greedy_rate": (asked & (decoded == true), asked),
         }
-        for v in nodes:
-            if graph.group.get(v) == group:
-                here, there = counted & (taken == v), asked & (decoded == v)
-                parts[group, v] = {
-                    "rate": (here & (true == v), here),
-                    "chance": (counted & (true == v), counted),
-                    "greedy": (decoded == v, np.ones_like(counted)),
-                    "greedy_rate": (there & (true == v), there),
-                }
+        for v in mine:
+            here, there = counted & (taken == v), asked & (decoded == v)
+            parts[group, v] |= {
+                "greedy_rate": (there & (true == v), there),
+                "rate": (here & (true == v), here),
+                "chance": (counted & (true == v), counted),
+            }
     if whole := [part for (_, v), part in parts.items() if not v]:
-        pooled = {k: tuple(sum(p[k][i].astype(float) for p in whole) for i in (0, 1)) for k in whole[0]}
-        pooled["greedy"] = pooled["greedy"][0], np.ones(labels.shape)
-        parts = {("all", ""): pooled} | parts
+        pooled = {k: [sum(p[k][i].astype(float) for p in whole) for i in (0, 1)] for k in whole[0]}
+        pooled["greedy"][1] = np.ones(way.shape)
+        parts = {("all", ""): pooled} | dict(sorted(parts.items()))
     rows = []
     for (group, v), part in parts.items():
-        row = {"question": group, "node": v, "n_images": part["rate"][1].sum(1).mean()}
-        row["n_greedy"] = part["greedy_rate"][1].sum(1).mean()
+        row = {"question": group, "node": v}
         for name, (above, below) in part.items():
-            value, low, high = share(above.astype(float), below.astype(float))
+            value, low, high = share(above, below)
             row[name] = value
             if name not in ("chance", "majority"):
                 row |= {f"{name}_low": low, f"{name}_high": high}
+            if name in ("rate", "greedy_rate"):
+                row[f"{name}_n"] = below.sum(1).mean()  # images a seed
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -153,36 +168,35 @@ def reliability(p: np.ndarray, right: np.ndarray, bins: int = 10) -> tuple[np.nd
     return stated, observed, float((weight * np.abs(observed - stated)).sum() / weight.sum())
 
 
-def answers(tree: PrefixTree, path_logp: np.ndarray, truth: list[dict[str, str]], y: np.ndarray) -> pd.DataFrame:
-    """Every question asked of every image on its true way: its group, the best answer's p, and whether it is right.
+def answers(
+    tree: PrefixTree, path_logp: np.ndarray, truth: list[dict[str, str]], y: np.ndarray, opened
+) -> pd.DataFrame:
+    """Every question asked of every image on its true way. A row: question, p of the best answer, right, open.
 
-    path_logp [N, P]; y [N]: the true labels. A block below v is asked of the images that have every node of the
-    way to v; p(u | v, block) is the probability of all paths through u over that of all through the block. Blocks
-    with one legal answer are left out.
+    path_logp [N, P]; y [N]: the true labels; opened: from open_groups; open: does the true label leave the question
+    open? A block below v is asked of the images that have every node of the way to v; p(u | v, block) is the
+    probability of all paths through u over that of all through the block. Blocks with one legal answer are left out.
     """
     own = [{*t.values(), tree.labels[k], tree.graph.root} for t, k in zip(truth, y, strict=True)]
     through = np.zeros((len(tree.paths), len(tree.prefixes)))  # [P, E]: does the path take the slot?
-    for e in tree.path_slots.T.numpy():
-        there = e < len(tree.prefixes)
-        through[np.flatnonzero(there), e[there]] = 1
+    for slots in tree.path_slots.T.numpy():
+        there = np.flatnonzero(slots < len(tree.prefixes))
+        through[there, slots[there]] = 1
     p_slot, parts = np.exp(path_logp.astype(float)) @ through, []
-    for block in range(len(tree.block_group)):
-        slots = np.flatnonzero((tree.slot_block == block).numpy() & (through.sum(0) > 0))
-        if len(slots) < 2 or tree.block_group[block] == EOP:
+    for block, group in enumerate(tree.block_group):
+        slots = np.flatnonzero((tree.slot_block == block).numpy() & through.any(0))
+        if len(slots) < 2:
             continue
-        way, rivals = set(tree.prefixes[slots[0]][:-1]), [tree.prefixes[e][-1] for e in slots]
-        asked = np.array([i for i, nodes in enumerate(own) if way <= nodes and nodes & set(rivals)], dtype=int)
+        way, rivals = {*tree.prefixes[slots[0]][:-1]}, [tree.prefixes[e][-1] for e in slots]
+        asked = np.array([i for i, nodes in enumerate(own) if way <= nodes and nodes & {*rivals}], dtype=int)
+        if not len(asked):
+            continue
         p = p_slot[np.ix_(asked, slots)]
-        best = p.argmax(1)
-        right = [rivals[j] in own[i] for i, j in zip(asked, best, strict=True)]
-        parts.append(pd.DataFrame({"question": tree.block_group[block], "p": p.max(1) / p.sum(1), "right": right}))
+        right = [rivals[j] in own[i] for i, j in zip(asked, p.argmax(1), strict=True)]
+        is_open = [tree.labels[k] in opened.get(group, ()) for k in y[asked]]
+        columns = {"question": group, "p": p.max(1) / p.sum(1), "right": right, "open": is_open}
+        parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
-
-
-def fit_temperature(log_probs: np.ndarray, y: np.ndarray) -> float:
-    """The T that minimises the mean of -log softmax(log p / T)[y] on validation data: log_probs [N, K], y [N]."""
-    loss = lambda t: -log_softmax(log_probs / np.exp(t), axis=1)[np.arange(len(y)), y].mean()  # noqa: E731
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
 
 # -- mistakes measured on the graph ----------------------------------------------------------------------------------
