@@ -156,16 +156,16 @@ def rating_summary(ratings: pd.DataFrame) -> dict[str, object]:
 # -- honest probabilities -----------------------------------------------------------------------------------------
 
 
-def reliability(p: np.ndarray, right: np.ndarray, bins: int = 10) -> tuple[np.ndarray, np.ndarray, float]:
-    """Reliability diagram of predictions: mean p and share right in each bin of p that is not empty, and the ECE.
+def reliability(p: np.ndarray, right: np.ndarray, bins: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Reliability diagram of predictions: of each bin of p that is not empty mean p, share right and size; the ECE.
 
     p, right [N]. Expected calibration error: the mean over samples of their bin's |share right - mean p|.
     """
     observed, stated = calibration_curve(right, p, n_bins=bins)
     edges = np.linspace(0, 1, bins + 1)  # as in calibration_curve
-    weight = np.bincount(np.searchsorted(edges[1:-1], p), minlength=bins)
-    weight = weight[weight > 0]
-    return stated, observed, float((weight * np.abs(observed - stated)).sum() / weight.sum())
+    size = np.bincount(np.searchsorted(edges[1:-1], p), minlength=bins)
+    size = size[size > 0]
+    return stated, observed, size, float((size * np.abs(observed - stated)).sum() / size.sum())
 
 
 def answers(
