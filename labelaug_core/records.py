@@ -38,7 +38,7 @@ DECIDING = [
     "datasets/base",
 ]
 GROUPS = {  # group -> the function that loads its data, and the files of the core that decide its numbers
-    "critters": ("toy.load", ["datasets/toy", "datasets/critters"]),
+    "critters": ("toy.load", ["datasets/toy", "datasets/critters", "small_cnn"]),
     "pet": ("pet.load", ["datasets/pet"]),
     "flower": ("flower.load_flower", ["datasets/flower"]),
     "flower17": ("flower.load_flower17", ["datasets/flower"]),
