@@ -71,13 +71,16 @@ def code_hash(group: str) -> str:
     return _short(trees)
 
 
+load_yaml = functools.cache(yaml.safe_load)  # by its text: a table reads the same few files for every row
+
+
 def load_profile(name: str) -> dict:
     """notebooks/profiles/<name>.yaml. Raises RecordError for an unknown profile."""
     path = ROOT / "notebooks" / "profiles" / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
         raise RecordError(f"there is no profile {name!r} (known: {known})")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return load_yaml(path.read_text(encoding="utf-8"))
 
 
 def parse_option(option: str) -> dict:
@@ -109,7 +112,7 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     data = g["data"] | (g["datasets"][dataset] or {})
     if data.pop("same_compute", False):  # as many images a step as the fusion has
         training["batch"] += training["coarse_batch"]
-    graph = yaml.safe_load((CORE / "graphs" / f"{group}.yaml").read_text(encoding="utf-8"))
+    graph = load_yaml((CORE / "graphs" / f"{group}.yaml").read_text(encoding="utf-8"))
     return {
         "group": group,
         "dataset": dataset,
