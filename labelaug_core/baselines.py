@@ -1,6 +1,6 @@
 """The baselines of Sec. 4.1: FFN, Label Set (Deng et al., 2014) and Pseudo Labels (Lee, 2013, with a coarse filter).
 
-Heads share one interface: loss(features, y, is_coarse) -> scalar and log_probs(features) -> [B, n_fine].
+Heads share one interface: loss(features, y, is_coarse) -> scalar and predictions(features) -> {log_probs [B, n_fine]}.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class FFNHead(nn.Module):
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
         return nn.functional.cross_entropy(self.score(features), y)
 
-    def log_probs(self, features: Tensor) -> Tensor:
-        return self.score(features).log_softmax(1)
+    def predictions(self, features: Tensor) -> dict[str, Tensor]:
+        return {"log_probs": self.score(features).log_softmax(1)}
 
 
 class LabelSetHead(nn.Module):
@@ -62,9 +62,9 @@ class LabelSetHead(nn.Module):
         bce = nn.functional.binary_cross_entropy_with_logits(z, self.target[y], self.weight[y], reduction="sum")
         return bce / len(y)
 
-    def log_probs(self, features: Tensor) -> Tensor:
+    def predictions(self, features: Tensor) -> dict[str, Tensor]:
         """Sigmoids of the evaluated labels, normalised over them."""
-        return nn.functional.logsigmoid(self.score(features)[:, self.columns]).log_softmax(1)
+        return {"log_probs": nn.functional.logsigmoid(self.score(features)[:, self.columns]).log_softmax(1)}
 
 
 def pseudo_label(task: Task, log_probs: np.ndarray) -> Task:

@@ -11,39 +11,63 @@ from importlib import import_module, metadata
 
 import numpy as np
 import torch
-from sklearn.metrics import balanced_accuracy_score
 
-from labelaug_core.baselines import FFNHead, pseudo_label
+from labelaug_core import single_label
+from labelaug_core.baselines import pseudo_label
 from labelaug_core.datasets.base import Task
-from labelaug_core.encoders import Identity, build_encoder, cached_features
+from labelaug_core.encoders import BeforeLastStage, Identity, LastStage, build_encoder, cached_features
 from labelaug_core.graph_file import load_graph
-from labelaug_core.methods import METHODS, build_head
+from labelaug_core.methods import METHODS
 from labelaug_core.records import GROUPS, ROOT, code_hash
-from labelaug_core.training import Classifier, accuracy, hold_out, predict, seed_everything, train
+from labelaug_core.training import Classifier, hold_out, predict, seed_everything, train
 
 
 def load_task(settings: dict) -> Task:
-    """The data of a cell, as features where its encoder is frozen (encoded once, cached)."""
-    module, function = GROUPS[settings["group"]][0].split(".")
+    """The data of a cell, as features where its encoder is frozen (encoded once, cached).
+
+    Where the encoder's last stage is trained the inputs are the activations before it, and Task.head_first is the
+    same task as frozen features.
+    """
+    module, function = GROUPS[settings["source"]][0].split(".")
     task = getattr(import_module(f"labelaug_core.datasets.{module}"), function)(
-        load_graph(settings["group"]), settings["data"]
+        load_graph(settings["source"]), settings["data"]
     )
-    if settings["encoder"].get("tune") == "frozen":
-        encoder = build_encoder(settings["encoder"])
-        parts = {p: getattr(task, p) for p in ("train", "test", "coarse")}
-        task = replace(
-            task,
-            **{
-                p: replace(split, inputs=cached_features(encoder, split.inputs, f"{task.content_hash}-{p}"))
-                for p, split in parts.items()
-            },
-        )
+    tune = settings["encoder"].get("tune")
+    if tune in ("frozen", "last"):
+        whole = build_encoder(settings["encoder"])
+        features = encoded(task, whole)
+        if tune == "last":
+            front = BeforeLastStage(whole, settings["data"]["image_size"])
+            features = replace(encoded(task, front, np.float16), head_first=features)
+        task = features
     return task if settings["data"].get("join") else task.fine_only()
 
 
+def encoded(task: Task, encoder, dtype: type = np.float32) -> Task:
+    """The task with what the encoder makes of its inputs in their place."""
+    parts = {p: getattr(task, p) for p in ("train", "test", "coarse")}
+    return replace(
+        task,
+        **{
+            p: replace(split, inputs=cached_features(encoder, split.inputs, f"{task.content_hash}-{p}", dtype=dtype))
+            for p, split in parts.items()
+            if split is not None
+        },
+    )
+
+
+def kind(task: Task):
+    """The module that knows the heads and metrics of this task: one label a sample, or several."""
+    return import_module("labelaug_core.multi_label") if task.train.y.ndim == 2 else single_label
+
+
 def build(settings: dict, task: Task, head) -> Classifier:
-    frozen = settings["encoder"].get("tune") == "frozen"
-    encoder = Identity(task.train.inputs[np.arange(1)].shape[1]) if frozen else build_encoder(settings["encoder"])
+    tune = settings["encoder"].get("tune")
+    if tune == "frozen":
+        encoder = Identity(task.train.inputs[np.arange(1)].shape[1])
+    else:
+        encoder = build_encoder(settings["encoder"])
+        encoder = LastStage(encoder) if tune == "last" else encoder
     t = settings["training"]
     return Classifier(encoder, head, t["trunk"], t["dropout"], t["coarse_weight"])
 
@@ -51,60 +75,46 @@ def build(settings: dict, task: Task, head) -> Classifier:
 def fit(settings: dict, task: Task, seed: int):
     """Train one seed. -> (model, the task it was trained on, its validation part, its history).
 
-    Pseudo Labels first train an FFN of the same kind on the fine data, whose guesses label the coarse images.
+    Pseudo Labels first train an FFN of the same kind on the fine data, whose guesses label the coarse images. Where
+    the encoder's last stage is trained, trunk and head first are those of the frozen arm of the same seed; then all
+    is trained together with the settings `finetune`.
     """
-    method = METHODS[settings["method"]]
-    rng_seed = seed
-    fine_part, val = hold_out(task.train, settings["training"]["val_fraction"], seed)
-    task = replace(task, train=fine_part)
+    method, training, whole_train = METHODS[settings["method"]], settings["training"], task.train
     if settings["method"] == "pseudo-labels":
-        seed_everything(rng_seed)
-        teacher = build(settings, task, lambda d: FFNHead(d, task.n_fine))
-        teacher, _ = train(teacher, task.fine_only(), val, settings["training"], seed)
-        task = pseudo_label(task, predict(teacher, task.coarse)["log_probs"])
-    seed_everything(rng_seed)
-    head, task = build_head(
-        method, task, settings["head"] if method.head == "path" else _graph_only(settings["head"]), seed
-    )
-    model, history = train(build(settings, task, head), task, val, settings["training"], seed, method.decode)
-    return model, task, val, history
+        teacher, *_ = fit(settings | {"method": "ffn"}, task.fine_only(), seed)
+        log_probs = predict(teacher, task.coarse, next(teacher.parameters()).device)["log_probs"]
+    fine_part, val = hold_out(whole_train, training["val_fraction"], seed)
+    used = replace(task, train=fine_part)
+    if settings["method"] == "pseudo-labels":
+        used = pseudo_label(used, log_probs)
+    seed_everything(seed)
+    head, used = kind(task).build_head(method, used, settings["head"], seed)
+    model = build(settings, used, head)
+    if task.head_first is not None:
+        frozen = settings | {"encoder": settings["encoder"] | {"tune": "frozen"}}
+        start, *_ = fit(frozen, task.head_first, seed)
+        model.trunk.load_state_dict(start.trunk.state_dict())
+        model.head.load_state_dict(start.head.state_dict())
+        training = training | training["finetune"]
 
+    def score(found, y):
+        return kind(task).score(found, y, method.decode)
 
-def _graph_only(options: dict) -> dict:
-    return {k: v for k, v in options.items() if k == "graph"}
-
-
-def measure(found: dict[str, np.ndarray], y: np.ndarray, decode: str) -> dict[str, float]:
-    """Top-1 accuracy, accuracy averaged over classes, and -log p(true label); both decodings where there are two."""
-    guess = found["greedy"] if decode == "greedy" else found["log_probs"].argmax(1)
-    out = {
-        "accuracy": float((guess == y).mean()),
-        "mean_per_class": float(balanced_accuracy_score(y, guess)),
-        "nll": -float(found["log_probs"][np.arange(len(y)), y].mean()),
-        "accuracy_exact": accuracy(found, y, "exact"),
-    }
-    if "greedy" in found:
-        out["accuracy_greedy"] = accuracy(found, y, "greedy")
-    return out
+    model, history = train(model, used, val, training, seed, score)
+    return model, used, val, history
 
 
 def run_seed(settings: dict, task: Task, seed: int):
     """-> (record, predictions, model): everything of one run but its place on disk."""
     start, decode = time.perf_counter(), METHODS[settings["method"]].decode
     model, used, val, history = fit(settings, task, seed)
-    found = predict(model, used.test, next(model.parameters()).device)
-    exact = found["log_probs"].argmax(1)
-    predictions = {
-        "y": used.test.y.astype(np.uint16),
-        "exact": exact.astype(np.uint16),
-        "p_exact": np.exp(found["log_probs"].max(1)).astype(np.float16),
-    }
-    if "path" in found:
-        predictions |= {"greedy": found["greedy"].astype(np.uint16), "path": found["path"].astype(np.uint32)}
+    device = next(model.parameters()).device
+    found, val_found = predict(model, used.test, device), predict(model, val, device)
+    metrics = kind(task).measure(found, used.test.y, decode, val_found, val.y)
     record = {
         "settings": settings,
         "seed": seed,
-        "code_hash": code_hash(settings["group"]),
+        "code_hash": code_hash(settings["source"]),
         "data": {
             "content_hash": task.content_hash,
             "sizes": used.sizes,
@@ -115,14 +125,14 @@ def run_seed(settings: dict, task: Task, seed: int):
         },
         "history": history,
         "validation": next(row for row in history if row.get("chosen")),
-        "test": measure(found, used.test.y, decode),
+        "test": metrics,
         "decode": decode,
         "wall_seconds": round(time.perf_counter() - start, 2),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         **environment(),
     }
-    return record, predictions, model
+    return record, kind(task).keep(found, used.test.y, metrics, used.test.truth is not None), model
 
 
 def environment() -> dict:

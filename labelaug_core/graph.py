@@ -209,6 +209,20 @@ class LabelGraph:
                 parents[v] = self.parents[source]
         return replace(self, parents=parents)
 
+    def untold(self) -> LabelGraph:
+        """The graph that tells nothing of a label's attributes: each label may have any answer to each question.
+
+        The control for Sec. 4.4: a decoder trained on it was never told what, say, a tabby is. Questions whose
+        answers are labels themselves (which species?) stay as they are.
+        """
+        parents, labels = dict(self.parents), set(self.label_nodes())
+        for v in labels:
+            asked = {self.group[p]: p for p in self.parents[v] if p in self.augmented}
+            open_to = [u for g, p in asked.items() for u in self.blocks(self.parents[p][0])[g]]
+            kept = [p for p in self.parents[v] if p not in self.augmented]
+            parents[v] = tuple(dict.fromkeys([*kept, *open_to]))
+        return replace(self, parents=parents)
+
     def join_report(self, fine: str, coarse: str) -> dict[str, object]:
         """How two label sets meet on the graph: shared nodes, nodes of one set only, and who is coarser than whom."""
         a, b = self.label_nodes(fine), self.label_nodes(coarse)

@@ -68,12 +68,13 @@ class PathHead(nn.Module):
         if self.objective == "algorithm-1":
             return self._algorithm_1(features, y, tree, through)
         rewarded = through or (is_coarse and self.objective == "expected-reward")  # for paths beyond the label, too
-        slot_logp = self.decoder.slot_log_probs(features, tree, only=None if rewarded else y)
+        slot_logp = self.decoder.slot_log_probs(features, tree, only=None if rewarded else tree.wanted[y])
         if self.objective == "expected-reward":
             uncertain = losses.is_uncertain(tree, y) | through
             r = losses.reward(tree, y) * uncertain[:, None]
             l_nd = losses.expected_reward(tree.path_log_probs(slot_logp), r)
-            return self.alpha * self._teacher_forcing(slot_logp, y, tree, through) + self.beta * l_nd
+            l_d = self._teacher_forcing(tree.answer_log_probs(slot_logp), y, tree, through)
+            return self.alpha * l_d + self.beta * l_nd
         if through:  # the likelihood of all paths through the label, wherever they end
             elsewhere = losses.reward(tree, y) == 0
             return -tree.path_log_probs(slot_logp).masked_fill(elsewhere, -torch.inf).logsumexp(1).mean()
@@ -81,33 +82,46 @@ class PathHead(nn.Module):
             return losses.marginal_likelihood(tree.label_log_probs(slot_logp), y)
         return losses.question_likelihood(tree, slot_logp, y)
 
-    def _teacher_forcing(self, slot_logp: Tensor, y: Tensor, tree: PrefixTree, through: bool) -> Tensor:
+    def _teacher_forcing(self, answer_logp: Tensor, y: Tensor, tree: PrefixTree, through: bool = False) -> Tensor:
         targets = losses.deterministic_paths(tree, y) & (not through)
-        return losses.teacher_forcing(tree.answer_log_probs(slot_logp), targets, self.minibatch, self.n_p)
+        return losses.teacher_forcing(answer_logp, targets, self.minibatch, self.n_p)
 
     def _algorithm_1(self, features: Tensor, y: Tensor, tree: PrefixTree, through: bool) -> Tensor:
-        """Algorithm 1. Part 1: teacher forcing; part 2: REINFORCE on the uncertain samples, one sampled path each."""
+        """Algorithm 1. Part 1: teacher forcing; part 2: REINFORCE on the uncertain samples, one sampled path each.
+
+        Paths are sampled first, so that one pass over the shared tree gives both parts their log-probabilities.
+        """
         uncertain = losses.is_uncertain(tree, y) | through
-        loss = features.new_zeros(()) if through else self.alpha * self._part_1(features, y, tree)
-        if not uncertain.any():
+        forced = self._coins(tree) if not through else None
+        shared = through or bool(forced.all())  # where every coin says "force", the shared tree gives part 1, too
+        wanted = tree.wanted[y] if shared and not through else torch.zeros_like(tree.wanted[y])
+        if some := bool(uncertain.any()):
+            sampled = self.decoder.sample(features[uncertain], tree)
+            wanted[uncertain] |= tree.wanted_on(sampled)
+        if some or shared:
+            answer_logp = tree.answer_log_probs(self.decoder.slot_log_probs(features, tree, wanted))
+        loss = features.new_zeros(())
+        if not through:
+            l_d = (
+                self._teacher_forcing(answer_logp, y, tree) if shared else self._own_answers(features, y, tree, forced)
+            )
+            loss = self.alpha * l_d
+        if not some:
             return loss
-        with torch.no_grad():
-            sampled = tree.sample(self.decoder.slot_log_probs(features[uncertain], tree))
         r = losses.reward(tree, y[uncertain]).gather(1, sampled[:, None])[:, 0]
-        forced = torch.ones(len(tree.levels), dtype=torch.bool)
-        logp = self.decoder.sequence_log_probs(features[uncertain], tree, sampled, forced)
         share = uncertain.float().mean()  # a mean over the batch, like part 1
-        l_nd = share * losses.reinforce(logp[:, None], torch.zeros_like(sampled), r, self.b)
+        l_nd = share * losses.reinforce(answer_logp[uncertain], sampled, r, self.b)
         if self.training:
             self.b.lerp_(r.mean().to(self.b), 0.1)
         return loss + self.beta * l_nd
 
-    def _part_1(self, features: Tensor, y: Tensor, tree: PrefixTree) -> Tensor:
-        """Teacher forcing with the rate r_tf: where every coin says "force", the shared tree gives it in one pass."""
+    def _coins(self, tree: PrefixTree) -> Tensor:
+        """The teacher-force coin of every step, [T] bool: True feeds the ground truth, with the rate r_tf."""
         steps = 1 if self.coin == "batch" else len(tree.levels)
-        forced = (torch.rand(steps) <= self.r_tf).expand(len(tree.levels))
-        if bool(forced.all()):
-            return self._teacher_forcing(self.decoder.slot_log_probs(features, tree, only=y), y, tree, False)
+        return (torch.rand(steps) <= self.r_tf).expand(len(tree.levels))
+
+    def _own_answers(self, features: Tensor, y: Tensor, tree: PrefixTree, forced: Tensor) -> Tensor:
+        """Part 1 where some coin says "the model's own answer": every deterministic path by itself."""
         targets = losses.deterministic_paths(tree, y)
         rows, path = targets.nonzero(as_tuple=True)
         if not len(rows):
@@ -124,3 +138,15 @@ class PathHead(nn.Module):
         """Algorithm 2: class [B] and path [B] (an index into fine_tree.paths)."""
         path = self.fine_tree.greedy(self.decoder.slot_log_probs(features, self.fine_tree), self.literal)
         return self.fine_tree.path_label[path], path
+
+    def predictions(self, features: Tensor) -> dict[str, Tensor]:
+        """Everything evaluation asks for, from one pass: features [B, d] -> log_probs [B, n_fine], greedy [B],
+        path [B] (as log_probs and greedy give them) and path_log_probs [B, P], log p(P | x) of fine_tree.paths."""
+        slot_logp = self.decoder.slot_log_probs(features, self.fine_tree)
+        path = self.fine_tree.greedy(slot_logp, self.literal)
+        return {
+            "log_probs": self.fine_tree.label_log_probs(slot_logp),
+            "greedy": self.fine_tree.path_label[path],
+            "path": path,
+            "path_log_probs": self.fine_tree.path_log_probs(slot_logp),
+        }

@@ -105,14 +105,18 @@ class PrefixTree(nn.Module):
         on_way = torch.zeros(len(self.labels), len(slots) + 1, dtype=torch.bool)
         on_way[self.path_label[:, None].expand(-1, depth), self.path_slots] = True
         self.register_buffer("on_way", on_way[:, :-1], persistent=False)  # [K, E]: slots on some path to the label
-        for t in range(len(levels)):  # [K, M]: the states on each label's way at this depth, padded with a copy of one
-            states = range(self.first_state[t], self.first_state[t + 1])
-            on_level = [[s for s in states if way[self.slot_state == s].any()] for way in self.on_way]
-            width = max(map(len, on_level))
-            keep(
-                f"way_{t}",
-                [(ss or [states[0]]) + (ss or [states[0]])[-1:] * (width - max(len(ss), 1)) for ss in on_level],
-            )
+        keep("block_size", torch.bincount(self.slot_block).tolist())
+        keep("block_first", (self.block_size.cumsum(0) - self.block_size).tolist())
+        keep("state_size", torch.bincount(self.slot_state).tolist())
+        keep("state_first", (self.state_size.cumsum(0) - self.state_size).tolist())
+        self.register_buffer("leads", (self.slot_child >= 0) | (self.slot_label >= 0), persistent=False)
+        # [K, S]: the states on each label's way whose score matters: there or later on the way something is decided
+        decides = (self.block_size > 1) | ~self.block_exclusive  # a lone answer has p = 1 whatever its score
+        decides = torch.cat([decides[self.slot_block], torch.zeros(1, dtype=torch.bool)])[self.path_slots]  # [P, T]
+        path, t = (decides.flip(1).cumsum(1).flip(1) > 0).nonzero(as_tuple=True)
+        wanted = torch.zeros(len(self.labels), len(state_prefix), dtype=torch.bool)
+        wanted[self.path_label[path], self.slot_state[self.path_slots[path, t]]] = True
+        self.register_buffer("wanted", wanted, persistent=False)
         self.register_buffer(
             "question", -self._path_sum(self.state_blocks[self.slot_state].double().log()), persistent=False
         )
@@ -120,18 +124,25 @@ class PrefixTree(nn.Module):
         certain = {v: set(graph.split_paths(v)[0]) for v in self.labels}
         keep("deterministic", [path in certain[path[-1]] for path in self.paths], torch.bool)  # [P], Def. 3.2
 
-    def level_states(self, level: int, only: Tensor | None) -> Tensor:
-        """[1, S] all states at this depth, or [B, M] those on the way to the classes `only` [B]."""
-        first, last = self.first_state[level : level + 2]
-        if only is None:
-            return torch.arange(first, last, device=self.state_node.device)[None]
-        return getattr(self, f"way_{level}")[only]
+    def _range(self, first: Tensor, size: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """The slots first, first + 1, ... of each sample, padded with the last: [B, W], and which are real."""
+        step = torch.arange(int(table.max()), device=first.device)
+        return first[:, None] + step.minimum(size[:, None] - 1), step < size[:, None]
 
-    def position(self, level: int, here: Tensor) -> Tensor:
-        """[B or 1, S]: where each state of this depth stands in `here` (level_states), -1 if it does not."""
-        first, last = self.first_state[level : level + 2]
-        out = torch.full((len(here), last - first), -1, device=here.device)
-        return out.scatter(1, here - first, torch.arange(here.shape[1], device=here.device).expand_as(here))
+    def block_slots(self, block: Tensor) -> tuple[Tensor, Tensor]:
+        """[B] -> [B, W] the slots of each sample's block, padded, and [B, W] bool, which are real."""
+        return self._range(self.block_first[block], self.block_size[block], self.block_size)
+
+    def state_slots(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """[B] -> [B, W] the slots of each sample's state, padded, and [B, W] bool, which are real."""
+        return self._range(self.state_first[state], self.state_size[state], self.state_size)
+
+    def wanted_on(self, path: Tensor) -> Tensor:
+        """[B] path indices -> [B, S] bool: the states on each path."""
+        slots = self.path_slots[path]
+        state = self.slot_state[torch.where(slots < len(self.slot_node), slots, slots[:, :1])]  # padded: the root
+        nowhere = torch.zeros(len(path), len(self.state_node), dtype=torch.bool, device=path.device)
+        return nowhere.scatter(1, state, True)
 
     def _path_sum(self, per_slot: Tensor) -> Tensor:
         """[..., E] -> [..., P]: the sum over the slots of each path."""
@@ -177,27 +188,31 @@ class PrefixTree(nn.Module):
             below = torch.cat([total / count.clamp(min=1), total.new_zeros(len(y), 1)], 1)  # last: an ended path
         return below[:, 0]
 
-    def _walk(self, slot_logp: Tensor, choose) -> Tensor:
-        """Follow choose(slots of each sample's state: [B, E] mask) from the root until every path has ended."""
-        state = torch.zeros(len(slot_logp), dtype=torch.long, device=slot_logp.device)
+    def _walk(self, batch: int, choose) -> Tensor:
+        """Follow choose(each sample's state [B]) -> its slot [B], from the root until every path has ended."""
+        state = torch.zeros(batch, dtype=torch.long, device=self.state_node.device)
         path = torch.full_like(state, -1)
-        leads = (self.slot_child >= 0) | (self.slot_label >= 0)
         for _ in self.levels:
-            here = (self.slot_state == state[:, None]) & leads
-            slot = choose(here)
+            slot = choose(state)
             done = path >= 0
             path = torch.where(done, path, self.slot_path[slot])
             state = torch.where(done | (path >= 0), state, self.slot_child[slot])
         return path
 
+    def draw(self, slots: Tensor, logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One slot for each sample, slots [B, W] with log-probabilities logp [B, W] (they need not sum to 1)."""
+        p = logp.new_zeros(len(logp), len(self.slot_node)).scatter_add(1, slots, logp.softmax(1))
+        return torch.multinomial(p, 1, generator=generator)[:, 0]  # over [B, E]: the same draws for every use
+
     def sample(self, slot_logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One path drawn from the path distribution for each sample. [B, E] -> [B] path indices."""
-        logp = slot_logp.detach() - self.state_blocks[self.slot_state].log()
 
-        def draw(here: Tensor) -> Tensor:
-            return torch.multinomial(logp.masked_fill(~here, -torch.inf).softmax(1), 1, generator=generator)[:, 0]
+        def choose(state: Tensor) -> Tensor:
+            slots, real = self.state_slots(state)  # the questions of a state are equally likely: nothing to subtract
+            real = real & self.leads[slots]
+            return self.draw(slots, slot_logp.detach().gather(1, slots).masked_fill(~real, -torch.inf), generator)
 
-        return self._walk(slot_logp, draw)
+        return self._walk(len(slot_logp), choose)
 
     def greedy(self, slot_logp: Tensor, literal: bool = False) -> Tensor:
         """Algorithm 2: at each step the most probable legal answer, until <eop>. [B, E] -> [B] path indices.
@@ -205,8 +220,13 @@ class PrefixTree(nn.Module):
         A question with one legal answer says nothing (p = 1), so it is asked only where no other is left;
         literal=True drops that rule, as the paper does, and then such a question always wins.
         """
-        legal = (self.slot_child >= 0) | (self.slot_label >= 0)
-        options = torch.zeros_like(self.block_state).scatter_add(0, self.slot_block, legal.long())
+        options = torch.zeros_like(self.block_state).scatter_add(0, self.slot_block, self.leads.long())
         idle = (options[self.slot_block] == 1) & self.block_exclusive[self.slot_block] & (not literal)
         score = slot_logp.detach().exp() - 2.0 * idle  # probabilities lie in [0, 1]: idle questions come last
-        return self._walk(slot_logp, lambda here: score.masked_fill(~here, -torch.inf).argmax(1))
+
+        def choose(state: Tensor) -> Tensor:
+            slots, real = self.state_slots(state)
+            best = score.gather(1, slots).masked_fill(~(real & self.leads[slots]), -torch.inf).argmax(1)
+            return slots.gather(1, best[:, None])[:, 0]
+
+        return self._walk(len(slot_logp), choose)

@@ -32,6 +32,7 @@ DECIDING = [
     "encoders",
     "baselines",
     "methods",
+    "single_label",
     "training",
     "cell",
     "datasets/base",
@@ -41,6 +42,8 @@ GROUPS = {  # group -> the function that loads its data, and the files of the co
     "pet": ("pet.load", ["datasets/pet"]),
     "flower": ("flower.load_flower", ["datasets/flower"]),
     "flower17": ("flower.load_flower17", ["datasets/flower"]),
+    "arxiv": ("arxiv.load", ["datasets/arxiv", "text_encoders", "multi_label"]),
+    "notes": ("notes.load", ["datasets/notes", "text_encoders", "multi_label"]),
 }
 
 
@@ -53,10 +56,10 @@ def _short(value) -> str:
 
 
 @functools.cache
-def code_hash(group: str) -> str:
-    """Hash of the code that decides a group's numbers: comments, docstrings and layout do not count."""
+def code_hash(source: str) -> str:
+    """Hash of the code that decides the numbers of a group: comments, docstrings and layout do not count."""
     trees = []
-    for name in DECIDING + GROUPS.get(group, ("", []))[1]:
+    for name in DECIDING + GROUPS.get(source, ("", []))[1]:
         tree = ast.parse((CORE / f"{name}.py").read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
@@ -94,6 +97,8 @@ def parse_option(option: str) -> dict:
 def cell_settings(profile: str, group: str, dataset: str, method: str, option: str = "") -> dict:
     """Everything that decides a cell's numbers, but its seed: the profile's settings, overridden by the option.
 
+    A group `of` another has that one's data and graph, and settings of its own (`source` says whose data they are).
+
     Raises RecordError naming an unknown group, dataset, method or option.
     """
     spec = load_profile(profile)
@@ -112,9 +117,11 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     data = g["data"] | (g["datasets"][dataset] or {})
     if data.pop("same_compute", False):  # as many images a step as the fusion has
         training["batch"] += training["coarse_batch"]
-    graph = load_yaml((CORE / "graphs" / f"{group}.yaml").read_text(encoding="utf-8"))
+    source = g.get("of", group)
+    graph = load_yaml((CORE / "graphs" / f"{source}.yaml").read_text(encoding="utf-8"))
     return {
         "group": group,
+        "source": source,
         "dataset": dataset,
         "method": method,
         "option": option,
@@ -180,7 +187,7 @@ def stale(record: dict, settings: dict, content_hash: str | None = None) -> str:
     """Why a record no longer stands for these settings, this code and this data; '' if it does."""
     if record["settings"] != json.loads(json.dumps(settings)):
         return "its settings have changed"
-    if record["code_hash"] != code_hash(settings["group"]):
+    if record["code_hash"] != code_hash(settings["source"]):
         return "the code that decides it has changed"
     if content_hash is not None and record["data"]["content_hash"] != content_hash:
         return "its data have changed"
@@ -204,7 +211,8 @@ def missing_seeds(results: Path, settings: dict, seeds: list[int], content_hash:
 def cells(profile: str, group: str | None = None, part: str = "cells") -> list[dict]:
     """All cells of a profile's batch (of one group): {group, dataset, method, option}, in the profile's order.
 
-    part: `cells`, those of the tables, or `tuning`, those on which settings were chosen (validation data only).
+    part: `cells`, those of Tables 2 and 3, `ablations`, those of Table 4, `tuning`, those on which settings were
+    chosen (validation data only), or `primary`, the comparisons that were declared before the batch was run.
     """
     spec = load_profile(profile)
     if group and group not in spec["groups"]:

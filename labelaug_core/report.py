@@ -19,7 +19,7 @@ def short(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of Table 3 that the README shows: the paper's, the question likelihood, the joins and the controls."""
     join, control = ~frame["dataset"].isin(FINE), frame["method"].eq("ffn")
     likewise = frame["method"].isin(["label-aug", "label-aug-question"]) & frame["dataset"].ne("fine-same-compute")
-    others = frame["method"].isin(["pseudo-labels", "wordtree", "label-aug-shuffled"]) & join
+    others = frame["method"].isin(["pseudo-labels", "wordtree", "label-aug-shuffled", "label-aug-untold"]) & join
     kept = control | likewise | others | frame["paper"].notna()
     return frame[kept & frame.groupby("group")["n_seeds"].transform("max").gt(0)]
 

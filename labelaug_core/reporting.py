@@ -51,14 +51,19 @@ CHANGE = {3: "gain over FFN", 4: "change by the option"}  # what delta is, by ta
 
 
 def table_cells(profile: str, table: int) -> list[dict]:
-    """The rows of Table 3: the profile's `cells`; of Table 4: its `ablations`, each under the method it departs from.
+    """The rows of Table 2 (text) and 3 (images): the profile's `cells`; of Table 4: the images' `ablations`.
 
-    Every path decoder of Table 4 also gets the row of its other decoding: both are in its records, nothing is run.
+    Each ablation stands under the method it departs from. Every path decoder of Table 4 also gets the row of its other
+    decoding: both are in its records, nothing is run.
     """
-    if table == 3:
-        return records.cells(profile)
+    groups = records.load_profile(profile)["groups"]
+    text = {g for g, spec in groups.items() if "multi_label" in records.GROUPS[spec.get("of", g)][1]}
+    found = records.cells(profile, part="ablations" if table == 4 else "cells")
+    found = [c for c in found if (c["group"] in text) == (table == 2)]
+    if table != 4:
+        return found
     rows: dict[tuple, list[dict]] = {}
-    for cell in records.cells(profile, part="ablations"):
+    for cell in found:
         base = cell | {"option": ""}
         rows.setdefault(tuple(base.values()), [base]).append(cell)
     for family in rows.values():
@@ -166,7 +171,7 @@ def results_table(profile: str, table: int = 3, cells: list[dict] | None = None)
             continue
         row |= summary(found) | paired(found, loaded.get(reference))
         if table == 3 and cell["dataset"] not in FINE:
-            alone = better_fine(loaded, group, method if METHODS[method].fine else "ffn")
+            alone = better_fine(loaded, group, "ffn" if method == "pseudo-labels" else method)
             joining = paired(found, loaded.get(alone))
             row |= {f"joining{end}": joining.get(f"delta{end}", np.nan) for end in ("", "_ci_low", "_ci_high")}
         rows.append(row | ({"verdict": "the reference"} if name == reference else {}))

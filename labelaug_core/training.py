@@ -50,8 +50,9 @@ def seed_everything(seed: int) -> np.random.Generator:
 
 def hold_out(train: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """Training and validation part of the training data, stratified where classes allow it."""
-    counts = np.bincount(train.y)
-    stratify = train.y if counts[counts > 0].min() >= 2 and fraction * len(train) >= (counts > 0).sum() else None
+    counts = np.bincount(train.y) if train.y.ndim == 1 else np.zeros(1)  # several labels a sample: no strata
+    enough = counts.any() and counts[counts > 0].min() >= 2 and fraction * len(train) >= (counts > 0).sum()
+    stratify = train.y if enough else None
     fit, val = train_test_split(np.arange(len(train)), test_size=fraction, random_state=seed, stratify=stratify)
     return train.take(np.sort(fit)), train.take(np.sort(val))
 
@@ -72,45 +73,40 @@ def to_tensor(split: Split, rows: np.ndarray, device) -> Tensor:
 
 @torch.no_grad()
 def predict(model: Classifier, split: Split, device="cpu", batch: int = 256) -> dict[str, np.ndarray]:
-    """Every sample's log p(label | x) [N, K] and, where the head decodes paths, Algorithm 2's class and path [N]."""
+    """Every sample's log p(label | x) [N, K] and, where the head decodes paths, all that PathHead.predictions gives."""
     model.eval()
     out: dict[str, list] = {}
     for first in range(0, len(split), batch):
         rows = np.arange(first, min(first + batch, len(split)))
         f = model.features(to_tensor(split, rows, device))
-        found = {"log_probs": model.head.log_probs(f)}
-        if hasattr(model.head, "greedy"):
-            found["greedy"], found["path"] = model.head.greedy(f)
+        found = model.head.predictions(f)
         for name, value in found.items():
-            out.setdefault(name, []).append(value.float().cpu().numpy() if name == "log_probs" else value.cpu().numpy())
+            out.setdefault(name, []).append((value.float() if value.is_floating_point() else value).cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in out.items()}
 
 
-def accuracy(predicted: dict[str, np.ndarray], y: np.ndarray, decode: str) -> float:
-    """Top-1 accuracy by exact label probabilities (`exact`) or by the greedy path (`greedy`, Algorithm 2)."""
-    guess = predicted["greedy"] if decode == "greedy" else predicted["log_probs"].argmax(1)
-    return float((guess == y).mean())
-
-
-def train(
-    model: Classifier, task: Task, val: Split, settings: dict, seed: int, decode: str = "exact"
-) -> tuple[Classifier, list[dict]]:
+def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int, score) -> tuple[Classifier, list[dict]]:
     """Train, and return the chosen model and the history, whose chosen row says `chosen: True`.
 
-    The choice is made on validation data by the one-standard-error rule: the latest evaluation whose accuracy is
+    The choice is made on validation data by the one-standard-error rule: the latest evaluation whose score is
     within one standard error of the best. (A small validation set cannot tell such models apart, and the best of
     many noisy values would be an early, lucky one.)
 
-    settings: steps, batch (fine images a step), coarse_batch, lr, weight_decay, warmup (share of the steps),
-    eval_every. AdamW under a cosine schedule. The coarse batch comes beside the fine one, so a fusion takes as many
-    fine steps as the fine data alone. With several processes each takes its part of the same global batch.
-    Raises TrainingError naming the step and the samples when the loss is not finite.
+    settings: steps, batch (fine images a step), coarse_batch, lr, lr_encoder (of the encoder's parameters, default
+    lr), weight_decay, warmup (share of the steps), eval_every. AdamW under a cosine schedule. The coarse batch comes
+    beside the fine one, so a fusion takes as many fine steps as the fine data alone. With several processes each
+    takes its part of the same global batch. score: (predictions, y) -> {name: value}, the first of which, a share
+    in 0..1, the choice goes by. Raises TrainingError naming the step and the samples when the loss is not
+    finite.
     """
     rng = np.random.default_rng([seed, 1])
     accelerator = Accelerator(mixed_precision=settings.get("mixed_precision", "no"), cpu=settings.get("cpu", False))
     steps, warmup = settings["steps"], max(1, int(settings.get("warmup", 0.1) * settings["steps"]))
+    inside = [p for p in model.encoder.parameters() if p.requires_grad]
+    outside = [p for part in (model.trunk, model.head) for p in part.parameters()]
+    rates = [(inside, settings.get("lr_encoder", settings["lr"])), (outside, settings["lr"])]
     optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=settings["lr"], weight_decay=settings["weight_decay"]
+        [{"params": p, "lr": lr} for p, lr in rates if p], weight_decay=settings["weight_decay"]
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda t: min((t + 1) / warmup, 0.5 * (1 + math.cos(math.pi * min(1.0, t / steps))))
@@ -142,11 +138,12 @@ def train(
         schedule.step()
         if step % settings["eval_every"] == 0 or step == steps:
             found = predict(model, val, accelerator.device)
-            nll = -float(found["log_probs"][np.arange(len(val)), val.y].mean())
-            row = {"step": step, "loss": loss.item(), "val_accuracy": accuracy(found, val.y, decode), "val_nll": nll}
+            scores = score(found, val.y)
+            row = {"step": step, "loss": loss.item()} | scores
             history.append(row)
-            best = max(best, row["val_accuracy"])
-            if row["val_accuracy"] >= best - math.sqrt(best * (1 - best) / len(val)):
+            value = next(iter(scores.values()))
+            best = max(best, value)
+            if value >= best - math.sqrt(best * (1 - best) / len(val)):
                 chosen, state = row, copy.deepcopy(model.state_dict())
     chosen["chosen"] = True
     model.load_state_dict(state)

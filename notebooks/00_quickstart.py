@@ -121,9 +121,10 @@ figure.tight_layout()
 # that compares methods, with several seeds and intervals, is notebook 22.
 
 # %%
-from labelaug_core.cell import measure
+from labelaug_core.single_label import guess
 from labelaug_core.training import predict
 
 found = predict(model, task.test)
-scores = measure(found, task.test.y, "exact")
-print(f"exact {scores['accuracy_exact']:.2f}   greedy path {scores['accuracy_greedy']:.2f}   chance {1 / task.n_fine:.2f}")
+for way in ("exact", "greedy"):
+    print(f"{way:7s}{(guess(found, way) == task.test.y).mean():.2f}")
+print(f"chance {1 / task.n_fine:.2f}")

@@ -40,7 +40,7 @@ rows = []
 for cell in records.cells(profile, part="tuning"):
     name = records.cell_name(**cell)
     found = [records.read_record(p) for p in sorted((results / "tuning" / "runs").glob(f"{name}__seed*.json"))]
-    if outdated := [r["seed"] for r in found if r["code_hash"] != records.code_hash(cell["group"])]:
+    if outdated := [r["seed"] for r in found if r["code_hash"] != records.code_hash(r["settings"].get("source", cell["group"]))]:
         print(f"{name}: made by other code than today's, seeds {outdated}")
     if not found:
         continue

@@ -65,9 +65,11 @@ class Task:
     coarse: Split | None = None
     sizes: dict[str, str] = field(default_factory=dict)  # "n of N" where a release is only partly here
     content_hash: str = ""
+    head_first: Task | None = None  # where the encoder's last stage is trained: the same task as frozen features
 
     def fine_only(self) -> Task:
-        return replace(self, coarse=None, labels=self.labels[: self.n_fine])
+        head_first = self.head_first and self.head_first.fine_only()
+        return replace(self, coarse=None, labels=self.labels[: self.n_fine], head_first=head_first)
 
 
 class ImageFiles:
