@@ -111,7 +111,7 @@ def draw_gains(frame: pd.DataFrame, label: str) -> plt.Figure:
     shown = frame[frame["delta"].notna() | frame["paper_delta"].notna()].iloc[::-1]
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.27 * max(len(shown), 1)))
     colours = plt.get_cmap("tab10").colors
-    colour = dict(zip(dict.fromkeys(frame["dataset"]), colours, strict=False))
+    colour = dict(zip(dict.fromkeys([*FINE, "fusion", *frame["dataset"]]), colours, strict=False))
     several = shown["group"].nunique() > 1
     for i, r in enumerate(shown.itertuples()):
         axes.plot([r.delta_ci_low, r.delta_ci_high], [i, i], color=colour[r.dataset], lw=2)

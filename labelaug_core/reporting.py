@@ -183,7 +183,7 @@ def results_table(profile: str, table: int = 3, cells: list[dict] | None = None)
         found = loaded[records.cell_name(**cell)]
         if pd.isna(frame.loc[i, "verdict"]):
             frame.loc[i, "verdict"] = (
-                "control" if control[i] else verdict(frame.loc[i], ["the method", "FFN"][table == 3])
+                "control" if control[i] else verdict(frame.loc[i], ["its reference", "FFN"][table == 3])
             )
         if isinstance(found, dict) and len(found["seeds"]) < found["planned"]:
             frame.loc[i, "verdict"] += f" ({len(found['seeds'])} of {found['planned']} seeds)"
