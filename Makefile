@@ -18,7 +18,7 @@ SNAKEMAKE = $(BIN)/snakemake --cores $(JOBS) --nolock --rerun-incomplete --rerun
             --quiet host reason rules --config profile=$(PROFILE) group=$(GROUP)
 NOTEBOOKS = $(basename $(notdir $(wildcard notebooks/[0-9]*.py)))
 
-.PHONY: reproduce report tune test lab notebooks
+.PHONY: reproduce report tune test lab notebooks book
 reproduce: $(ENV)
 	@export PATH="$(abspath $(BIN)):$$PATH"; $(SNAKEMAKE) -- cells; cells=$$?; $(SNAKEMAKE) -- report && exit $$cells
 
@@ -41,6 +41,10 @@ notebooks: $(ENV)  ## .py -> executed .ipynb (toy profile); never edit an .ipynb
 	@cd notebooks && for name in $(NOTEBOOKS); do echo "$$name"; \
 	  ../$(BIN)/jupytext --quiet --to ipynb $$name.py && \
 	  TQDM_DISABLE=1 ../$(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace $$name.ipynb || exit 1; done
+
+book: $(ENV)  ## a static site of the committed notebooks, tables and figures; nothing is run, nothing is fetched
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d _build/doctrees notebooks _build/book
+	@echo _build/book/index.html
 
 .venv/.ready: requirements.txt pyproject.toml
 	python3.11 -m venv .venv

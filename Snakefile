@@ -13,7 +13,8 @@ SPEC = records.load_profile(PROFILE)
 PART = config.get("part", "cells")  # or tuning: seeds of its own, in a folder of its own
 SEEDS = list(range(SPEC["seeds"])) if PART == "cells" else [100, 101, 102]
 RESULTS = Path("results") / PROFILE / ("" if PART == "cells" else PART)
-CELLS = {records.cell_name(**c): c for c in records.cells(PROFILE, GROUP, PART)}
+PARTS = ["cells", "ablations"] if PART == "cells" else [PART]
+CELLS = {records.cell_name(**c): c for part in PARTS for c in records.cells(PROFILE, GROUP, part)}
 TODO = [
     name for name, c in CELLS.items()
     if records.missing_seeds(RESULTS, records.cell_settings(PROFILE, **c), SEEDS)

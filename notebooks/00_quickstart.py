@@ -52,6 +52,10 @@ for ax, i in zip(axes.T.flat, np.r_[[np.flatnonzero(task.test.y == k)[0] for k i
 figure.tight_layout()
 
 # %% [markdown]
+# **How to read it.** One test image of each breed, seven breeds of cat and seven of dog in the order of the labels. At
+# 32 by 32 pixels the coat and the ears are plain to see, the rest less so: a small network will make mistakes, and that
+# is what we want of a world in which methods are compared.
+#
 # ## The label graph
 #
 # The breeds are labels; the attributes are *augmented* nodes that nobody annotated. A person wrote down which breed has
@@ -115,6 +119,10 @@ for (left, right), row, steps_taken in zip(axes, rows, explanations, strict=True
 figure.tight_layout()
 
 # %% [markdown]
+# **How to read it.** From top to bottom: the first question is always the species. A long blue bar beside a short grey
+# one is a sure answer; two bars of equal length are a guess. A classifier with one softmax would have said the last
+# line only. Here you see *which* question went wrong when the breed is wrong.
+#
 # ## How good is it?
 #
 # On the test images, by the exact label probability and by the greedy path. Do not read much into one seed: the table
@@ -128,3 +136,19 @@ found = predict(model, task.test)
 for way in ("exact", "greedy"):
     print(f"{way:7s}{(guess(found, way) == task.test.y).mean():.2f}")
 print(f"chance {1 / task.n_fine:.2f}")
+
+# %% [markdown]
+# ## What you have seen, and where it is explained
+#
+# 1. A **label graph** puts labels and attributes on one map, and several **paths** lead to a label: notebook
+#    [01](01_label_graphs.ipynb).
+# 2. At each node there are several questions, each with answers of its own: **block softmax**, notebook
+#    [02](02_block_softmax.ipynb).
+# 3. A GRU, the **decoder**, walks down the graph; its walk is the explanation: notebook [03](03_decoder.ipynb).
+# 4. The colour of an Albion Shorthair was never annotated, and yet the decoder answers the question. How it can be
+#    trained to, when no label tells it whether it is right: notebook [04](04_objectives.ipynb).
+# 5. Because a coarse label is a node as well, a *second dataset* can be joined through the graph: notebooks
+#    [22](22_table3.ipynb) (does it help?) and [99](99_your_own_datasets.ipynb) (with datasets of yours).
+#
+# Things to try: change `seed` in the first cell, run everything again, and see how much the last numbers move. Then set
+# `steps` to 30 and look at the bars: which question is learned first?

@@ -373,7 +373,8 @@ for what in ("shared", "coarser", "unrelated"):
 #
 # For each file in `labelaug_core/graphs/`: nodes, edges, competing groups, labels (each node once),
 # the mean number of paths per label, and the share of those paths that is nondeterministic, that
-# is, the share that teacher forcing cannot use.
+# is, the share that *teacher forcing* cannot use (training that feeds the right answer at every
+# step and asks for the next one: where the right answer is unknown there is nothing to feed).
 
 # %% tags=["nbval-check-output"]
 print(f"{'graph':<11}{'nodes':>6}{'edges':>7}{'groups':>8}{'labels':>8}{'paths/label':>13}{'nondeterministic':>18}")
@@ -419,6 +420,28 @@ for fraction in (0.0, 0.36, 0.63):
     print(f"trim {fraction:.2f}: {len(small.augmented):>3} augmented nodes, {n_paths:>4} paths to {len(small.label_nodes())} labels")
 
 # %% [markdown]
+# ## 9 The symbols, on one page
+#
+# The paper's letters, with the shapes that the comments of notebooks 02 to 04 give. Two letters do
+# double duty in the paper, and we keep them: $f$ with a time is a state, without one the features;
+# $S_u$ is a set of competitors, $S$ a set of labels.
+#
+# | symbol | shape | what it is |
+# |---|---|---|
+# | $G = (V, E)$, $v_0$, $\langle eop \rangle$ | $N_v$ nodes, $N_e$ edges | the label graph, its root, the end of a path |
+# | $P(v)$, $\hat P$ | a tuple of nodes | a ground-truth path to $v$; a path that the model took |
+# | $S_u$; $S$ | sets of nodes | the competitors of $u$ and $u$ itself; the labels of one sample |
+# | $x$, $y$ | [B, d]; [B] | a batch of features (in 03, 04: $x$ stands for $f = g_{enc}(x)$); its labels |
+# | $e_t$, $f_t$ | [B, H] | the vector of the node fed at step $t$; the decoder's state after it |
+# | $z_u$, $p_u$ | [B, E] | score and block softmax of each **slot**: an answer at one place of the tree of all paths |
+# | $p(P)$, $r(P)$ | [B, P] | probability and reward of each of the $P$ paths |
+# | $p(y)$ | [B, K] | probability of each of the $K$ labels, summed over its paths |
+# | $n_v$ | [states] | the number of questions (blocks) at a node |
+# | $b$; $\alpha$, $\beta$; $r_{tf}$ | numbers | baseline; weights of $L_d$ and $L_{nd}$; teacher-force rate |
+#
+# In the comments, `[B, E]` means a tensor with $B$ rows and $E$ columns: $B$ samples, $E$ slots,
+# $N$ nodes, $d$ features, $H$ numbers in a state. (There $E$ counts slots, not edges.)
+#
 # ## What to take away
 #
 # 1. Labels of different datasets become nodes of one graph; augmented nodes connect them.
@@ -432,16 +455,20 @@ for fraction in (0.0, 0.36, 0.63):
 # *Tabby-Color*. Before you run anything: how many paths has it now, and which of them are
 # deterministic? Does the change touch the Mau?
 
-# %% tags=["solution", "nbval-check-output"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 changed = text.replace("Birman: [Longhair, Point-Color]", "Birman: [Longhair, [Point-Color, Tabby-Color]]")
 lynx = graph_from_dict(yaml.safe_load(changed), "cats.yaml")
 for label in ("Birman", "Egyptian Mau"):
     print(label, [len(paths) for paths in lynx.split_paths(label)], "deterministic, nondeterministic")
 
 # %% [markdown]
+# <details><summary>Why</summary>
+#
 # The Birman has three paths: *Longhair* stays deterministic, the two colours become
 # nondeterministic. The path through *Point-Color* lost its certainty although nothing on it
 # changed: determinism depends on the *other* paths. The Mau's two paths to itself are untouched.
+#
+# </details>
 #
 # **2.** Suppose a path had to answer *all* questions in turn (hair, then colour, then ...) instead
 # of one of them. How many paths would the British Shorthair have in the little graph, and how many
@@ -454,20 +481,25 @@ for label in ("Birman", "Egyptian Mau"):
 # which is 1 + 3 + 4 + 2 + 3 + 2 + 1 + 1 = 17 now. All of them would carry a colour, so all of them would be nondeterministic:
 # teacher forcing would have nothing to work on. Asking one question per path keeps the certain
 # answers apart from the uncertain ones.
+#
 # </details>
 #
 # **3.** A third dataset labels pictures by hair length only. Add it to the YAML text in one line.
 # What does the join report say about it and the breeds?
 
-# %% tags=["solution", "nbval-check-output"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 three = graph_from_dict(yaml.safe_load(text + "  lengths: {groups: [hair]}\n"), "cats.yaml")
 print(three.join_report(fine="breeds", coarse="lengths")["coarser"])
 print("augmented nodes left:", three.augmented)
 
 # %% [markdown]
+# <details><summary>Why</summary>
+#
 # *Shorthair* and *Longhair* were augmented nodes and are labels now, coarser than the breeds below
 # them. Nothing else changes: a label and an attribute differ only in whether some dataset names
 # them.
+#
+# </details>
 #
 # **4.** Definition 3.2 speaks of *another* path to the label. What would go wrong if we compared a
 # path with itself too, or only compared nodes at the same depth?
@@ -479,4 +511,5 @@ print("augmented nodes left:", three.augmented)
 # "color") such a path would contradict itself and never be deterministic. Comparing equal depths
 # only would miss competitors that one path meets early and another late, for instance if one breed
 # reached its colour through an extra node.
+#
 # </details>

@@ -20,8 +20,9 @@
 # distribution over next steps; how to make one out of them so that all paths sum to 1; what goes
 # wrong if the paper's words are taken literally; and how to compute it without overflow.
 #
-# **What it needs.** The idea of a label graph with competing groups (notebook 01). What a softmax
-# is. No data, no GPU.
+# **What it needs.** The idea of a label graph with competing groups
+# ([notebook 01](01_label_graphs.ipynb), whose section 9 lists the symbols). What a softmax is. No
+# data, no GPU.
 #
 # **How long it takes.** A few seconds to run, about half an hour to read.
 
@@ -69,7 +70,8 @@ labels = graph.label_nodes()  # 3 breeds, cat, dog
 # %% [markdown]
 # ## 1 One softmax over everything makes true answers fight
 #
-# A network gives each node $u$ a score $z_u$. A plain softmax over all five children of *cat*,
+# A network gives each node $u$ a score $z_u$. (In notebook 03 it depends on the picture and on the
+# path so far; here it is fixed, since only what is done *with* the scores matters.) A plain softmax over all five children of *cat*,
 #
 # $$p_u = \frac{e^{z_u}}{\sum_{w \in children(cat)} e^{z_w}},$$
 #
@@ -220,7 +222,9 @@ print(f"{sum(paths.values()):.4f}  sum of all {len(paths)} paths")
 # *Shorthair*. Together $\frac45 \cdot \frac13 \cdot \frac34 \cdot \frac23 = \frac{2}{15} = 0.1333$.
 #
 # **The sum is 1.** The core lays the same ten paths out as index tensors, a `PrefixTree` (notebook
-# 03 opens it). It must give the same numbers, and the sum must be 1 for *any* scores, here for 100
+# 03 opens it): `slot_node` [E] says which node each slot answers with, `slot_block` [E] in which
+# block it competes, and `path_log_probs` adds up the slots along each path and $-\log n_v$ for each
+# question that was drawn. It must give the same numbers, and the sum must be 1 for *any* scores, here for 100
 # random ones.
 
 # %%
@@ -406,14 +410,18 @@ print(len(pet_tree.slot_node), "slots in", len(pet_tree.block_state), "blocks; l
 # **1.** Add 7 to every colour score. What changes under block softmax, what under a plain softmax?
 # Then add 7 to *all five* scores. Answer first, then run.
 
-# %% tags=["solution", "nbval-check-output"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 for what, shift in (("colours", torch.tensor([0, 0, 7.0, 7, 7])), ("all", torch.full((5,), 7.0))):
     same_block = torch.allclose(block_log_softmax(z + shift, block), block_log_softmax(z, block))
     print(f"{what:<8} block softmax unchanged: {same_block}; softmax unchanged: {torch.allclose((z + shift).softmax(0), z.softmax(0))}")
 
 # %% [markdown]
+# <details><summary>Why</summary>
+#
 # Each softmax ignores what its members have in common. Block softmax has one such freedom *for each
 # block*.
+#
+# </details>
 #
 # **2.** Show that a block of two is a sigmoid of the difference of the two scores. Why then is a
 # non-exclusive member described as "a two-way block of its own"?
@@ -422,12 +430,14 @@ for what, shift in (("colours", torch.tensor([0, 0, 7.0, 7, 7])), ("all", torch.
 #
 # $\frac{e^a}{e^a + e^b} = \frac{1}{1 + e^{-(a - b)}} = \sigma(a - b)$. A non-exclusive member
 # competes with its own absence, whose score is fixed at $b = 0$: $p_u = \sigma(z_u)$.
+#
 # </details>
 #
 # **3.** Must the question be drawn *uniformly*? Replace $1/n_v$ by weights of your own, say colour
-# twice as likely as hair. Do all paths still sum to 1? What happens to $p(\text{Birman})$?
+# twice as likely as hair. Do all paths still sum to 1? What happens to $p(\text{Birman})$? (Hint:
+# `tree.answer_log_probs` is `path_log_probs` without the $-\log n_v$.)
 
-# %% tags=["solution", "nbval-check-output"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 prior = torch.tensor([{"hair": 1.0, "color": 2.0}.get(g, 1.0) for g in tree.block_group])  # [blocks]
 prior = prior / torch.zeros(len(tree.state_blocks)).scatter_add(0, tree.block_state, prior)[tree.block_state]
 log_p = tree.answer_log_probs(slot_logp + prior.log()[tree.slot_block])[0]  # [P]
@@ -436,10 +446,14 @@ print(f"sum {log_p.exp().sum():.4f}, p(Birman) {log_p.exp()[birman].sum():.4f}, 
       f"{tree.label_log_probs(slot_logp)[0, labels.index('Birman')].exp():.4f}")
 
 # %% [markdown]
+# <details><summary>Why</summary>
+#
 # Any distribution over the questions gives paths that sum to 1. The Birman's probability moves
 # because the two questions disagree about it (hair says 1/4, colour 1/12): the prior over questions
 # decides whom to believe. A learned prior would be a few lines of code, and one more thing to
 # overfit.
+#
+# </details>
 #
 # **4.** The literal rule lost 0.1833 of the probability. Compute by hand what is lost behind
 # *Longhair* alone.
@@ -449,4 +463,5 @@ print(f"sum {log_p.exp().sum():.4f}, p(Birman) {log_p.exp()[birman].sum():.4f}, 
 # $p(cat) \cdot \frac13 \cdot p(Longhair) = \frac45 \cdot \frac13 \cdot \frac14 = \frac{1}{15}$
 # arrives at *Longhair*. The group "breed" has weights 2, 1, 1, and only the Birman (1 of 4) is a
 # child: $\frac34 \cdot \frac1{15} = 0.05$ is lost.
+#
 # </details>

@@ -20,7 +20,8 @@
 # all paths are scored at the price of their shared beginnings; and why the greedy path is not
 # always the most probable label.
 #
-# **What it needs.** Paths (notebook 01) and block softmax (notebook 02). That a recurrent network
+# **What it needs.** Paths ([notebook 01](01_label_graphs.ipynb)) and block softmax
+# ([notebook 02](02_block_softmax.ipynb)). That a recurrent network
 # has a hidden state; no more, the GRU is written out below. No data, no GPU: the features are
 # random vectors and the weights are untrained, so *what* is predicted means nothing here. *How* it
 # is predicted is the subject.
@@ -28,7 +29,7 @@
 # **How long it takes.** A few seconds to run, about half an hour to read.
 
 # %% tags=["parameters"]
-seed = 145  # int: of the weights and features
+seed = 145  # int: of the weights and features; picked so that the walk of section 4 answers a question at every level
 d = 4  # int: size of the encoder's features
 hidden = 5  # int: H, size of the decoder's state
 profile = "toy"  # str: Figure 3 is written to figures/<profile>/
@@ -298,7 +299,8 @@ for e, prefix in enumerate(tree.prefixes):
 # path. The level of a slot is its depth; the decoder computes all states of one level together, for
 # the whole batch.
 #
-# A path's log-probability is the sum over its slots. Here are both ways, and the number of GRU
+# The log-probability of a path's answers is the sum over its slots (`answer_log_probs`;
+# `path_log_probs` counts the draw of each question, $1/n_v$, too). Here are both ways, and the number of GRU
 # steps each takes:
 
 # %% tags=["nbval-check-output"]
@@ -437,7 +439,7 @@ plt.show()
 # **1.** Change one number of the table in section 8 so that greedy and exact agree. Which change is
 # the smallest? Check it.
 
-# %% tags=["solution", "nbval-check-output"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 changed = by_hand.exp()
 changed[0, [p[-1] for p in tree.prefixes].index("Shorthair")] = 0.51
 changed[0, [p[-1] for p in tree.prefixes].index("Longhair")] = 0.49
@@ -445,9 +447,14 @@ for name, p in (("before", by_hand.exp()), ("after", changed)):
     print(f"{name:<7}", " ∘ ".join(tree.paths[int(tree.greedy(p.log())[0])]))
 
 # %% [markdown]
+# <details><summary>Why</summary>
+#
 # Greedy takes the largest number at *cat*: *Solid-Color* has 0.5, so it is enough to move the hair
 # to 0.51 and 0.49 (the block must sum to 1). Then *Shorthair* wins and leads to the British
-# Shorthair with 0.9.
+# Shorthair with 0.9. Raising *Solid-Color* just above 0.6 is a move of one tenth as well; nothing
+# smaller takes the first place from *Longhair*, and behind *Longhair* there is only the Birman.
+#
+# </details>
 #
 # **2.** In the tree with breeds only, the block "species" at the root has one answer. What does it
 # contribute to each path's probability, and would the answer be the same with all five labels?
@@ -457,6 +464,7 @@ for name, p in (("before", by_hand.exp()), ("after", changed)):
 # With breeds only, $p(cat) = 1$ and the log-probability is 0: the step is free, and one could start
 # at *cat*. With all five labels *dog* is legal, $p(cat) < 1$, and every path through *cat* is that
 # much less probable. The ranking of the *breeds* is the same; their probabilities are not.
+#
 # </details>
 #
 # **3.** A chain graph: $L$ questions below each other, two answers each, all combinations allowed,
@@ -469,12 +477,13 @@ for name, p in (("before", by_hand.exp()), ("after", changed)):
 # greedy: $L$. Sharing saves a factor $L$, but the tree itself is exponential in such a graph: that
 # is when one needs greedy or beam search. Our graphs have depth 3, which is why exact sums are
 # cheap.
+#
 # </details>
 #
 # **4.** The most probable *path* is a third way to predict. Is it always the greedy path? Try it on
 # the 2000 pictures.
 
-# %% tags=["solution", "nbval-check-output"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 best_path = tree.path_log_probs(many).argmax(1)
 taken = tree.greedy(many)
 print("greedy is the most probable path for", int((best_path == taken).sum()), "of 2000 pictures")
@@ -482,5 +491,9 @@ log_p = tree.path_log_probs(many)
 assert (log_p.max(1).values >= log_p.gather(1, taken[:, None])[:, 0]).all()
 
 # %% [markdown]
+# <details><summary>Why</summary>
+#
 # Not always: a confident first answer may lead to a node where the next one is uncertain. This is
 # the usual gap between greedy search and the mode of a sequence model.
+#
+# </details>

@@ -21,8 +21,8 @@
 # summing over *all* paths; why a policy-gradient loss is not a loss; what a baseline does; two
 # exact objectives that need no sampling; Algorithm 1 and what has to be mended in it.
 #
-# **What it needs.** Paths and determinism (01), the path distribution (02), the decoder (03). The
-# chain rule. No knowledge of reinforcement learning, no data, no GPU.
+# **What it needs.** Paths and determinism ([01](01_label_graphs.ipynb)), the path distribution
+# ([02](02_block_softmax.ipynb)), the decoder ([03](03_decoder.ipynb)). The chain rule. No knowledge of reinforcement learning, no data, no GPU.
 #
 # **How long it takes.** About ten seconds to run, three quarters of an hour to read.
 
@@ -152,7 +152,7 @@ for parameter in decoder.parameters():
     torch.nn.init.normal_(parameter, std=0.7)
 x = torch.eye(3)  # one "picture" for each breed   [B, d]
 for coin in (True, False):
-    forced = torch.full((len(tree.levels),), coin)
+    forced = torch.full((len(tree.levels),), coin)  # [T]: the coin of each step
     logp = decoder.sequence_log_probs(x[1:2], tree, torch.tensor([7]), forced)
     print(f"feed {'the truth    ' if coin else 'its own guess'}: L_d = {-logp.item():.4f}")
 
@@ -212,6 +212,10 @@ for S in sets:
 # ## 5 What we want to minimise (Eq. 4), and what we can compute
 #
 # $$L_{nd} = -\mathbb{E}_{\hat P \sim p(P)} \, r(\hat P) = -\sum_P p(P) \, r(P) \tag{4}$$
+#
+# In the language of reinforcement learning the decoder is an **agent**, an answer is its **action**,
+# and $p(P)$, the rule by which it acts, is its **policy**. Only the end of a path is rewarded. A
+# **policy gradient** is the gradient of the expected reward with respect to the policy's weights.
 #
 # For the scores by hand and $S = \{\text{British Shorthair}\}$ this is minus the probability of the
 # label: $-(\frac{2}{15} + \frac{1}{15} + \frac{4}{45} + \frac{2}{45}) = -\frac13$.
@@ -480,7 +484,9 @@ print(f"question: -mean log = {-(p_hair.log() + p_color.log()) / 2:.4f}")
 # $$L = \alpha L_d + \beta L_{nd}$$
 #
 # with $L_d$ on the deterministic paths of the batch, and $L_{nd}$ on its **uncertain** samples
-# $I_{pg}$, those whose label has a nondeterministic path.
+# $I_{pg}$, those whose label has a nondeterministic path ($\alpha = \beta = 1$ unless a profile says
+# otherwise). The core's `PathHead` is everything behind the encoder: the decoder, its trees
+# (`fine_tree`: only breeds end a path) and the running baseline $b$.
 
 # %%
 def algorithm_1(head, x, y, r_tf=1.0):
@@ -570,7 +576,7 @@ assert all(curve[-1] > curve[0] for curve in curves.values())
 # **1.** Which constant $b$ minimises the variance of section 7? Derive it, and compare it with the
 # average reward.
 
-# %% tags=["solution", "nbval-check-output"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 square = grad_log_p.square().sum(1)  # |grad log p|^2 of each path   [P]
 best = (p * reward[0] * square).sum() / (p * square).sum()
 for name, b in (("average reward", average), ("best", best)):
@@ -578,25 +584,33 @@ for name, b in (("average reward", average), ("best", best)):
     print(f"{name:<15} b = {b:.4f}   variance {variance:.4f}")
 
 # %% [markdown]
+# <details><summary>Why</summary>
+#
 # The mean does not depend on $b$, so minimise $\sum_P p\, (r - b)^2\, \lVert \nabla \log p
 # \rVert^2$: setting the derivative to zero gives the average reward *weighted by the squared length
 # of the score* $\nabla \log p$. The plain average is the usual approximation.
 #
+# </details>
+#
 # **2.** Check that `random` equals `mean` on average, in its gradient as well as in its value.
 
-# %% tags=["solution", "nbval-check-output"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 answers = tree.answer_log_probs(decoder.slot_log_probs(x[1:2], tree))  # the Mau's picture
 one_each = [gradient(-answers[0, i]) for i in (3, 7)]  # the two equally likely draws
 mean = gradient(losses.teacher_forcing(answers, losses.deterministic_paths(tree, y), "mean"))
 print("equal:", torch.allclose((one_each[0] + one_each[1]) / 2, mean))
 
 # %% [markdown]
+# <details><summary>Why</summary>
+#
 # `random` is to `mean` what REINFORCE is to expected reward: a noisy estimate with the right mean.
+#
+# </details>
 #
 # **3.** A coarse picture with `coarse="reward"`: $S = \{cat\}$. Which answers get a gradient, those
 # at *animal* only, or those below *cat* too? Answer first.
 
-# %% tags=["solution", "nbval-check-output"]
+# %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 z = z_node[tree.slot_node].clone().requires_grad_()
 log_p = tree.path_log_probs(block_log_softmax(z, tree.slot_block)[None])
 losses.expected_reward(log_p, losses.reward(tree, torch.tensor([labels.index("cat")]))).backward()
@@ -604,9 +618,13 @@ touched = {tree.prefixes[e][-1] for e in (z.grad.abs() > 1e-6).nonzero()[:, 0]}
 print("answers with a gradient:", ", ".join(sorted(touched)))
 
 # %% [markdown]
+# <details><summary>Why</summary>
+#
 # Only *cat* and *dog*: whatever happens below *cat*, the reward is 1, and the probabilities below
 # sum to 1. In expectation "reward" and "stop" teach the same step; they differ in the factor of
 # section 9, and in REINFORCE's noise.
+#
+# </details>
 #
 # **4.** Show that the question likelihood is never below the marginal of the same questions:
 # $-\operatorname{mean}_b \log p_b \ge -\log \operatorname{mean}_b p_b$. When are they equal?
@@ -616,6 +634,7 @@ print("answers with a gradient:", ", ".join(sorted(touched)))
 # The logarithm is concave, so Jensen's inequality gives $\operatorname{mean} \log p_b \le \log
 # \operatorname{mean} p_b$; multiply by -1. They are equal if all questions find the label with the
 # same probability. The gap measures how much the questions disagree.
+#
 # </details>
 #
 # **5.** Our surrogate gives the whole path one reward. Would it be right to use $-(r - b) \log p$
@@ -627,4 +646,5 @@ print("answers with a gradient:", ", ".join(sorted(touched)))
 # cat) decides the reward as much as the last. With the last step only, the steps before it would
 # never be trained by $L_{nd}$. This is what $r(t_{n-1})$ in Algorithm 1 suggests if taken
 # literally.
+#
 # </details>

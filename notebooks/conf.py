@@ -1,0 +1,55 @@
+"""The book (`make book`): Sphinx and MyST-NB lay out the committed notebooks; nothing is run and nothing is fetched.
+
+The pages are the notebooks as they were executed, `index.md`, and `results.md`. Their tables and figures are those in
+results/ and figures/ at the time of the build: put in by the substitutions below, so no number is typed by hand.
+"""
+
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+
+project = "labelaug"
+extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx-mathjax-offline"]
+exclude_patterns = ["profiles", "**.ipynb_checkpoints"]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}  # by default two scripts from the network, on each page with a widget
+nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
+myst_enable_extensions = ["amsmath", "dollarmath", "substitution"]
+myst_heading_anchors = 3
+
+html_theme = "sphinx_book_theme"
+html_title = "labelaug"
+html_show_copyright = html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "light"}
+html_theme_options = {"use_fullscreen_button": False, "show_toc_level": 2, "navbar_persistent": []}
+
+
+def title(file: Path) -> str:
+    """results/cpu/table3.md -> Table 3 (profile cpu)."""
+    name = file.stem.replace("_", " ").replace("table", "Table ").replace("figure", "Figure ")
+    return f"{name[0].upper()}{name[1:]} (profile {file.parent.name})"
+
+
+def rows_with_the_papers_number(table: list[str]) -> list[str]:
+    """A Markdown table's head and those of its rows whose column `paper` is filled."""
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in table]
+    column = cells[0].index("paper") if "paper" in cells[0] else None
+    kept = [line for line, c in zip(table[2:], cells[2:], strict=True) if column is not None and c[column]]
+    return table[:2] + kept if kept else []
+
+
+tables = {f: [line for line in f.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+          for f in sorted((ROOT / "results").glob("*/*.md"))}  # fmt: skip
+figures = sorted((ROOT / "figures").glob("*/*.png"))
+against_the_paper = {f: rows for f, table in tables.items() if (rows := rows_with_the_papers_number(table))}
+myst_substitutions = {
+    "against_the_paper": "\n\n".join(f"**{title(f)}**\n\n" + "\n".join(rows) for f, rows in against_the_paper.items()),
+    "all_tables": "\n\n".join(f"### {title(f)}\n\n" + "\n".join(table) for f, table in tables.items()),
+    "all_figures": "\n\n".join(f"### {title(f)}\n\n![{title(f)}](../{f.relative_to(ROOT)})" for f in figures),
+}
