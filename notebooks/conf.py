@@ -15,6 +15,7 @@ exclude_patterns = ["profiles", "**.ipynb_checkpoints"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 
 nb_execution_mode = "off"
+nb_merge_streams = True
 nb_ipywidgets_js = {}  # by default two scripts from the network, on each page with a widget
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 myst_enable_extensions = ["amsmath", "dollarmath", "substitution"]
