@@ -1,4 +1,4 @@
-"""Pictures of label graphs and of the path decoder, in the style of the paper's Figures 1 to 3 (an inch a unit)."""
+"""Pictures of label graphs, the path decoder and explanations, after the paper's Figures 1 to 4 (an inch a unit)."""
 
 import matplotlib.pyplot as plt
 import networkx as nx
@@ -205,3 +205,61 @@ def figure_3(steps: list[tuple[str, str, dict[str, dict[str, float]]]]):
         _frame(ax, x - 1.15, x + 1.18, 0.66, y - 0.17)
         last, highest = x + 0.42, max(highest, y)
     return _fit(fig, ax, -0.6, last + 1.0, -1.3, highest + 0.1)
+
+
+def draw_steps(ax, steps) -> None:
+    """The steps of an explanation as bars: to the right the answer taken, to the left, in grey, its runner-up."""
+    for i, s in enumerate(reversed(steps)):
+        ax.barh([i, i], [s.p, -s.runner_up_p], color=["#2a7f9e", "0.8"])
+        inside = s.p > 0.45  # a name that is longer than its bar stands beside it
+        ax.text(0.02 if inside else s.p + 0.02, i, s.answer, va="center", color="white" if inside else INK, fontsize=9)
+        ax.text(-0.02, i, s.runner_up or "", va="center", ha="right", fontsize=8, color="0.35")
+        ax.text(1.02, i, f"{s.p:.2f}", va="center", fontsize=8)
+    ax.set(yticks=range(len(steps)), yticklabels=[s.question for s in reversed(steps)], xlim=(-1, 1))
+    ax.set(xticks=[-1, 0, 1], xticklabels=["1", "0", "1"])
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+CERTAIN, UNCERTAIN = "#2f6db5", "#2e9b48"  # frames of Figure 4: deterministic, nondeterministic
+
+
+def figure_4(rows, width: int = 8):
+    """Figure 4: images whose path goes through a node, a row a node.
+
+    rows: node -> (a note, [(image uint8 [S, S, 3], its Explanation, the true label)]), at most `width` images.
+    Blue frame: deterministic path, green: nondeterministic; dashed: the best path through the node's question, where
+    Algorithm 2 itself went another way; a wrong label is red, the true one below it.
+    """
+    fig, ax = plt.subplots(gridspec_kw=FULL)
+    side, gap, high = 1.0, 0.16, 1.55
+    for r, (node, (note, cells)) in enumerate(rows.items()):
+        y = -high * r
+        _box(ax, (-0.95, y + 0.16), node, BLUE)
+        ax.text(-0.95, y - 0.12, note, ha="center", va="top", fontsize=7, color="#555550", linespacing=1.35)
+        if not cells:
+            ax.text(0.1, y, "no path goes through this node", va="center", fontsize=9, color="#555550")
+        for c, (image, e, truth) in enumerate(cells):
+            x, right = 0.1 + c * (side + gap), e.path[-1] == truth
+            ax.imshow(image, extent=(x, x + side, y - side / 2, y + side / 2), interpolation="antialiased", zorder=3)
+            frame = dict(fc="none", ec=CERTAIN if e.deterministic else UNCERTAIN, lw=2.6, zorder=5)
+            frame |= {} if e.greedy else {"ls": (0, (2.2, 1.3))}
+            ax.add_patch(Rectangle((x, y - side / 2), side, side, **frame))
+            label, ink = (e.path[-1], "#222222") if right else (f"✗ {e.path[-1]}", RED)
+            mid = x + side / 2
+            ax.text(mid, y - 0.56, label, ha="center", va="top", fontsize=7, color=ink, weight="bold")
+            ax.text(mid, y - 0.69, f"p({node.split('-')[0]}) = {e.p(node):.2f}", ha="center", va="top", fontsize=7)
+            if not right:
+                ax.text(mid, y - 0.82, f"is {truth}", ha="center", va="top", fontsize=7, color=RED)
+    bottom, right = -high * (len(rows) - 1) - 1.0, 0.1 + width * (side + gap)
+    legend = (
+        (CERTAIN, "-", "deterministic path"),
+        (UNCERTAIN, "-", "nondeterministic path"),
+        (INK, (0, (2.2, 1.3)), "asked: the best path through this question; Algorithm 2 went another way"),
+    )
+    x = 0.1
+    for ink, style, text in legend:
+        ax.add_patch(Rectangle((x, bottom - 0.16), 0.2, 0.16, fc="none", ec=ink, lw=2, ls=style))
+        ax.text(x + 0.28, bottom - 0.08, text, va="center", fontsize=7.5)
+        x += 0.6 + 0.053 * len(text)
+    ax.text(x, bottom - 0.08, "✗ wrong label", va="center", fontsize=7.5, color=RED, weight="bold")
+    return _fit(fig, ax, -2.0, right, bottom - 0.25, 0.6)

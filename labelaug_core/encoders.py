@@ -33,29 +33,6 @@ class Identity(nn.Module):
         return x.float()
 
 
-class SmallCNN(nn.Module):
-    """Four 3x3 convolutions from scratch for small drawings. uint8 images [B, S, S, 3] -> [B, 4 * width].
-
-    In training every image is flipped left to right with probability 1/2.
-    """
-
-    def __init__(self, width: int = 16):
-        super().__init__()
-        self.dim, self.key = 4 * width, f"small-cnn-{width}"
-        channels = [3, width, 2 * width, 2 * width, 4 * width]
-        blocks = []
-        for i, (a, b) in enumerate(zip(channels, channels[1:], strict=False)):
-            pool = [nn.MaxPool2d(2)] if i < 3 else []
-            blocks += [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), *pool]
-        self.body = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = x.permute(0, 3, 1, 2).float() / 127.5 - 1
-        if self.training:
-            z = flipped(z)
-        return self.body(z).mean((2, 3))
-
-
 def flipped(z: Tensor) -> Tensor:
     """Every image [B, 3, S, S] mirrored left to right with probability 1/2."""
     return torch.where(torch.rand(len(z), 1, 1, 1, device=z.device) < 0.5, z.flip(-1), z)
@@ -151,7 +128,9 @@ def build_encoder(settings: dict) -> nn.Module:
     tune: `frozen`, `last` (of it, what lies before the last stage is frozen and cached) or `all`.
     """
     if settings["name"] == "small-cnn":
-        return SmallCNN(settings.get("width", 16))
+        from labelaug_core.small_cnn import SmallCNN
+
+        return SmallCNN(settings["width"])
     if settings["name"] in ("lstm", "bert"):
         from labelaug_core import text_encoders
 

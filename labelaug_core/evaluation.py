@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.stats import permutation_test
 from statsmodels.stats.contingency_tables import mcnemar
@@ -15,19 +17,22 @@ def hierarchical_bootstrap(delta: np.ndarray, n: int = 2000, level: float = 0.95
     samples for every drawn seed, since all seeds are tested on them.
     """
     rng = np.random.default_rng(seed)
+    n_seeds, n_samples = delta.shape
     means = []
-    for _ in range(n):
-        seeds = rng.integers(len(delta), size=len(delta))
-        samples = rng.integers(delta.shape[1], size=delta.shape[1])
-        means.append(delta[seeds].mean(0)[samples].mean())
+    for size in np.diff(np.append(np.arange(0, n, 200), n)):  # 200 draws at once: quick, and small at 20,000 samples
+        seeds = rng.integers(n_seeds, size=(size, n_seeds))
+        samples = rng.integers(n_samples, size=(size, n_samples))
+        times = np.stack([(seeds == s).sum(1) for s in range(n_seeds)], axis=1)  # how often each seed was drawn
+        means.append(np.take_along_axis(times @ delta / n_seeds, samples, axis=1).mean(1))
     tail = (1 - level) / 2
-    return float(np.quantile(means, tail)), float(np.quantile(means, 1 - tail))
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def sign_flip_p(per_seed: np.ndarray) -> float:
     """Two-sided sign-flip permutation p of paired differences over seeds [seeds], exact where it can be.
 
-    Its smallest value is 2 / 2^seeds: 0.03 at 6 seeds, 0.002 at 10. All differences zero give 1.
+    Its smallest value is `smallest_p(seeds)`: 0.03 at 6 seeds, 0.002 at 10. All differences zero give 1.
     """
     if len(per_seed) < 2 or not np.any(per_seed):
         return 1.0
@@ -42,11 +47,25 @@ def sign_flip_p(per_seed: np.ndarray) -> float:
     return float(test.pvalue)
 
 
-def compare(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+def smallest_p(seeds: int, comparisons: int = 1) -> float:
+    """The smallest p that a sign-flip test over so many seeds can give, after Holm over so many comparisons.
+
+    All seeds agree: 2 of the 2^seeds ways to set the signs are as extreme. Holm multiplies the smallest p of a
+    table by the number of its comparisons. Where this is above 0.05, no difference, however large, can pass.
+    """
+    return min(1.0, comparisons * 2.0 / 2**seeds)
+
+
+def seeds_needed(comparisons: int, level: float = 0.05) -> int:
+    """The fewest seeds with which one of so many comparisons can pass Holm at this level."""
+    return math.floor(math.log2(2 * comparisons / level)) + 1
+
+
+def compare(a: np.ndarray, b: np.ndarray) -> dict[str, float | str]:
     """Arm a against arm b: correctness [seeds, samples] (bool) of both on the same seeds and samples, in points.
 
     gained and lost: test samples a seed, on average, that only a (only b) gets right; mcnemar_p: the median over
-    seeds of the exact McNemar p. Raises ValueError when the shapes differ.
+    seeds of the exact McNemar p, mcnemar_seeds: every seed's. Raises ValueError when the shapes differ.
     """
     if a.shape != b.shape:
         raise ValueError(f"compare: the arms are not paired, their shapes are {a.shape} and {b.shape}")
@@ -62,12 +81,13 @@ def compare(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
         "gained": float(gained.mean()),
         "lost": float(lost.mean()),
         "mcnemar_p": float(np.median(per_seed)),
+        "mcnemar_seeds": " ".join(f"{p:.3f}" for p in per_seed),
     }
 
 
 def holm(p_values: list[float]) -> list[float]:
     """Holm's correction over the comparisons of one table; nan stays nan."""
-    p = np.asarray(p_values, dtype=float)
+    p = np.array(p_values, dtype=float)
     known = ~np.isnan(p)
     if known.any():
         p[known] = multipletests(p[known], method="holm")[1]

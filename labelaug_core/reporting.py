@@ -1,4 +1,4 @@
-"""Tables and figures as functions of the records alone: nothing is trained here."""
+"""Tables as functions of the records alone, and how tables and figures are written: nothing is trained here."""
 
 from __future__ import annotations
 
@@ -25,14 +25,20 @@ COLUMNS = [
     "ci_low",
     "ci_high",
     "paper",
+    "paper_delta",
     "delta",
     "delta_ci_low",
     "delta_ci_high",
     "p_value",
     "p_holm",
+    "primary",
     "gained",
     "lost",
     "mcnemar_p",
+    "mcnemar_seeds",
+    "joining",
+    "joining_ci_low",
+    "joining_ci_high",
     "mean_per_class",
     "n_test",
     "n_train",
@@ -41,148 +47,222 @@ COLUMNS = [
     "verdict",
 ]
 FINE = ("fine", "fine-same-compute")
+CHANGE = {3: "gain over FFN", 4: "change by the option"}  # what delta is, by table
+
+
+def table_cells(profile: str, table: int) -> list[dict]:
+    """The rows of Table 2 (text) and 3 (images): the profile's `cells`; of Table 4: the images' `ablations`.
+
+    Each ablation stands under the method it departs from. Every path decoder of Table 4 also gets the row of its other
+    decoding: both are in its records, nothing is run.
+    """
+    groups = records.load_profile(profile)["groups"]
+    text = {g for g, spec in groups.items() if "multi_label" in records.GROUPS[spec.get("of", g)][1]}
+    found = records.cells(profile, part="ablations" if table == 4 else "cells")
+    found = [c for c in found if (c["group"] in text) == (table == 2)]
+    if table != 4:
+        return found
+    rows: dict[tuple, list[dict]] = {}
+    for cell in found:
+        base = cell | {"option": ""}
+        rows.setdefault(tuple(base.values()), [base]).append(cell)
+    for family in rows.values():
+        method = METHODS[family[0]["method"]]
+        if method.head == "path":
+            family.append(family[0] | {"option": f"decode={'exact' if method.decode == 'greedy' else 'greedy'}"})
+    return [cell for family in rows.values() for cell in family]
 
 
 def load_cell(results: Path, profile: str, cell: dict) -> dict | str:
-    """The cell's valid records -> {records, correct [seeds, samples], seeds}; or a text: why there are none."""
-    settings = records.cell_settings(profile, **cell)
-    name, found, why = records.cell_name(**cell), [], "no record"
-    for seed in range(records.load_profile(profile)["seeds"]):
+    """The cell's valid records -> {seeds, correct [seeds, samples], y [samples], ...}; or a text: why there are none.
+
+    The option `decode=exact` or `decode=greedy` reads the other decoding of the records without an option.
+    """
+    spec = records.load_profile(profile)
+    option, _, decode = cell["option"].partition("decode=")
+    cell = cell | {"option": option}
+    settings, name = records.cell_settings(profile, **cell), records.cell_name(**cell)
+    needs = spec["groups"][cell["group"]].get("needs", spec.get("needs"))
+    why, found = f"needs {needs}" if needs else "no record", []
+    for seed in range(spec["seeds"]):
         path = records.record_path(results, name, seed)
         if path.is_file():
-            record = records.read_record(path)
-            if reason := records.stale(record, settings):
-                why = f"record is stale: {reason}"
-            else:
-                found.append((record, records.read_predictions(path)))
+            try:
+                record = records.read_record(path)
+                if reason := records.stale(record, settings):
+                    why = f"record is stale: {reason}"
+                else:
+                    found.append((record, records.read_predictions(path)))
+            except records.RecordError as error:  # the other rows are shown; this cell's seed runs again
+                why = str(error)
     if not found:
         return why
-    correct = np.stack([p["greedy" if r["decode"] == "greedy" else "exact"] == p["y"] for r, p in found])
+    y = found[0][1]["y"]
+    found = [(r, p) for r, p in found if np.array_equal(p["y"], y)]
+    correct = np.stack([p["greedy" if (decode or r["decode"]) == "greedy" else "exact"] == y for r, p in found])
     return {
-        "records": [r for r, _ in found],
-        "predictions": [p for _, p in found],
-        "correct": correct,
         "seeds": [r["seed"] for r, _ in found],
+        "correct": correct,
+        "y": y,
+        "validation": np.mean([r["validation"]["val_accuracy"] for r, _ in found]),
+        "n_train": found[0][0]["data"]["n_train"],
+        "device": found[0][0]["device"],
+        "planned": spec["seeds"],
     }
 
 
-def paper_value(group: str, dataset: str, row: str, table: int) -> float:
-    expected = pd.read_csv(records.ROOT / "results" / "expected.csv")
-    hit = expected.query("table == @table and group == @group and row == @row and column == @dataset")
-    return float(hit["paper"].iloc[0]) if len(hit) else float("nan")
+def better_fine(loaded: dict[str, dict | str], group: str, method: str) -> str | None:
+    """The name of a method's cell on the fine data alone, at the compute that is better on *validation* data."""
+    names = [records.cell_name(group, d, method) for d in FINE]
+    names = [n for n in names if isinstance(loaded.get(n), dict)]
+    return max(names, default=None, key=lambda n: loaded[n]["validation"])
 
 
-def results_table(profile: str, group: str, cells: list[dict], table: int = 3) -> pd.DataFrame:
-    """One row a cell, in points of accuracy; delta against the better FFN on the fine data, paired by seed and sample.
+def paired(a: dict, b: dict | str | None) -> dict:
+    """`compare` on the seeds that both cells have; {} where they share none or were tested on different samples."""
+    if not isinstance(b, dict) or a is b or not np.array_equal(a["y"], b["y"]):
+        return {}
+    both = sorted(set(a["seeds"]) & set(b["seeds"]))
+    picked = [x["correct"][[x["seeds"].index(s) for s in both]] for x in (a, b)]
+    return compare(*picked) if both else {}
 
-    The reference of a group is the FFN of the higher mean *validation* accuracy among `fine` and
-    `fine-same-compute`. Holm runs over the table's comparisons. A cell without records says why.
+
+def paper_values(group: str, cell: dict, table: int) -> dict[str, float]:
+    """{paper, paper_delta}: the paper's value and its difference, to its FFN (Table 3) or as printed (Table 4).
+
+    Table 4 of the paper is about label-aug (Algorithm 1) alone.
     """
-    results = records.OUT / "results" / profile
-    loaded = [load_cell(results, profile, c) for c in cells]
-    references = {
-        c["dataset"]: x
-        for c, x in zip(cells, loaded, strict=True)
-        if c["method"] == "ffn" and c["dataset"] in FINE and not c["option"] and not isinstance(x, str)
+    expected = pd.read_csv(records.ROOT / "results" / "expected.csv").query("table == @table and group == @group")
+    value = expected.set_index(["row", "column"])["paper"]
+    if table == 4:
+        key = (cell["option"], cell["dataset"])
+        return {"paper_delta": value.get(key, np.nan) if cell["method"] == "label-aug" else np.nan}
+    key = (cell["method"], cell["dataset"])
+    paper = np.nan if cell["option"] else value.get(key, np.nan)
+    return {
+        "paper": paper,
+        "paper_delta": np.nan if key == ("ffn", "fine") else paper - value.get(("ffn", "fine"), np.nan),
     }
-    reference = max(
-        references,
-        default=None,
-        key=lambda d: np.mean([r["validation"]["val_accuracy"] for r in references[d]["records"]]),
-    )
-    rows = []
-    for cell, found in zip(cells, loaded, strict=True):
-        row = cell | {"metric": "accuracy"}
-        row["paper"] = paper_value(group, cell["dataset"], cell["method"], table) if not cell["option"] else np.nan
+
+
+def results_table(profile: str, table: int = 3, cells: list[dict] | None = None) -> pd.DataFrame:
+    """One row a cell, in points of accuracy, paired by seed and test sample with what it is compared with.
+
+    delta: Table 3, against the group's better FFN on the fine data (`better_fine`); Table 4, against the same method
+    without the option. joining: what the fusion adds to the same method without it (Pseudo Labels: to FFN).
+    p_holm: the profile's `primary` comparisons, fixed by the paper's claim, are a family of their own; every other
+    row is corrected for all comparisons of the table. A cell without records says why; one with fewer seeds how many.
+    """
+    cells = table_cells(profile, table) if cells is None else cells
+    results, groups = records.OUT / "results" / profile, records.load_profile(profile)["groups"]
+    loaded = {records.cell_name(**c): load_cell(results, profile, c) for c in cells}
+    primary = {records.cell_name(**c) for c in records.cells(profile, part="primary")} if table == 3 else set()
+    rows, control = [], []
+    for cell in cells:
+        name, group, method = records.cell_name(**cell), cell["group"], cell["method"]
+        found, reference = loaded[name], better_fine(loaded, group, "ffn")
+        if table == 4:
+            reference = records.cell_name(**cell | {"option": ""})
+        control.append(table == 3 and method == "ffn" and cell["dataset"] in FINE)
+        row = cell | {"metric": "accuracy", "primary": "primary" if name in primary else ""}
+        row |= paper_values(groups[group].get("of", group), cell, table)
         if isinstance(found, str):
             rows.append(row | {"n_seeds": 0, "verdict": f"not run: {found}"})
             continue
-        value = 100 * found["correct"].mean(1)
-        low, high = hierarchical_bootstrap(100.0 * found["correct"])
-        row |= {
-            "n_seeds": len(value),
-            "mean": value.mean(),
-            "std": value.std(ddof=1) if len(value) > 1 else np.nan,
-            "ci_low": low,
-            "ci_high": high,
-            "n_test": found["correct"].shape[1],
-            "n_train": found["records"][0]["data"]["n_train"],
-            "device": found["records"][0]["device"],
-            "mean_per_class": 100 * np.mean([r["test"]["mean_per_class"] for r in found["records"]]),
-            "seeds": " ".join(f"{v:.2f}" for v in value),
-        }
-        if reference and found is not (base := references[reference]):
-            both = sorted(set(found["seeds"]) & set(base["seeds"]))
-            pick = lambda x: x["correct"][[x["seeds"].index(s) for s in both]]  # noqa: B023, E731
-            row |= compare(pick(found), pick(base))
-        rows.append(row)
+        row |= summary(found) | paired(found, loaded.get(reference))
+        if table == 3 and cell["dataset"] not in FINE:
+            alone = better_fine(loaded, group, "ffn" if method == "pseudo-labels" else method)
+            joining = paired(found, loaded.get(alone))
+            row |= {f"joining{end}": joining.get(f"delta{end}", np.nan) for end in ("", "_ci_low", "_ci_high")}
+        rows.append(row | ({"verdict": "the reference"} if name == reference else {}))
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"verdict": object})
-    frame["p_holm"] = holm(
-        frame["p_value"].where(frame["method"] != "ffn").tolist()
-    )  # FFN rows are controls, not claims
-    measured = frame["verdict"].isna()
-    frame.loc[measured, "verdict"] = [verdict(r, frame) for _, r in frame[measured].iterrows()]
-    frame.loc[frame["dataset"].eq(reference) & frame["method"].eq("ffn") & frame["option"].eq(""), "verdict"] = (
-        "the reference"
-    )
+    p, first = frame["p_value"].mask(np.array(control, dtype=bool)), frame["primary"].eq("primary")
+    frame["p_holm"] = holm(p)  # FFN on the fine data is a control, not a claim
+    frame.loc[first, "p_holm"] = holm(p[first])
+    for i, cell in enumerate(cells):
+        found = loaded[records.cell_name(**cell)]
+        if pd.isna(frame.loc[i, "verdict"]):
+            frame.loc[i, "verdict"] = (
+                "control" if control[i] else verdict(frame.loc[i], ["its reference", "FFN"][table == 3])
+            )
+        if isinstance(found, dict) and len(found["seeds"]) < found["planned"]:
+            frame.loc[i, "verdict"] += f" ({len(found['seeds'])} of {found['planned']} seeds)"
     return frame
 
 
-def verdict(row: pd.Series, frame: pd.DataFrame) -> str:
-    """The paper's gain over its FFN against ours: reproduced, direction only, or not reproduced.
+def summary(found: dict) -> dict:
+    """What a row says of its own cell: mean, spread, interval, mean per class, every seed's value."""
+    value = 100 * found["correct"].mean(1)
+    low, high = hierarchical_bootstrap(100.0 * found["correct"])
+    return {
+        "n_seeds": len(value),
+        "mean": value.mean(),
+        "std": value.std(ddof=1) if len(value) > 1 else np.nan,
+        "ci_low": low,
+        "ci_high": high,
+        "mean_per_class": 100 * np.mean([found["correct"][:, found["y"] == k].mean() for k in np.unique(found["y"])]),
+        "n_test": len(found["y"]),
+        "n_train": found["n_train"],
+        "device": found["device"],
+        "seeds": " ".join(f"{v:.2f}" for v in value),
+    }
 
-    Reproduced: our interval excludes zero on the paper's side after Holm and holds the paper's gain or more.
-    Direction only: our gain has the paper's sign, but may be chance or is smaller. Without a number of the paper's:
-    what the interval says.
+
+def verdict(row: pd.Series, other: str) -> str:
+    """The paper's difference against ours: reproduced, direction only, or not reproduced.
+
+    Reproduced: our interval excludes zero on the paper's side after Holm and holds the paper's difference or more.
+    Direction only: our difference has the paper's sign, but may be chance or is smaller. Without a number of the
+    paper's: what the interval says.
     """
-    baseline = frame.query("method == 'ffn' and dataset == 'fine' and option == ''")["paper"]
-    gain = row["paper"] - (baseline.iloc[0] if len(baseline) else np.nan)
-    if row["method"] == "ffn":
-        return "control"
     if np.isnan(row["delta"]):
         return "no reference"
     clear = row["delta_ci_low"] * row["delta_ci_high"] > 0
     sure = clear and row["p_holm"] < 0.05
-    if np.isnan(gain):
-        side = ("above" if row["delta"] > 0 else "below") + " FFN"
+    if np.isnan(row["paper_delta"]):
+        side = ("above " if row["delta"] > 0 else "below ") + other
         return side if sure else f"{side} by its interval, not after Holm" if clear else "no difference shown"
-    if np.sign(gain) != np.sign(row["delta"]):
+    if np.sign(row["paper_delta"]) != np.sign(row["delta"]):
         return "not reproduced"
-    return (
-        "reproduced"
-        if sure and abs(row["delta_ci_high"] if gain > 0 else row["delta_ci_low"]) >= abs(gain)
-        else "direction only"
-    )
+    end = row["delta_ci_high"] if row["paper_delta"] > 0 else row["delta_ci_low"]
+    return "reproduced" if sure and abs(end) >= abs(row["paper_delta"]) else "direction only"
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """The table as people read it: value ± spread, gain with its interval, p after Holm, the paper's value, verdict."""
+def number(value: float, form: str = "{:.2f}") -> str:
+    return "" if pd.isna(value) else form.format(value)
 
-    def number(v, form="{:.2f}"):
-        return "" if pd.isna(v) else form.format(v)
 
-    shown = pd.DataFrame(
-        {
-            "group": frame["group"],
-            "data": frame["dataset"],
-            "method": [
-                METHODS[m].title + (f" ({plain(o)})" if o else "")
-                for m, o in zip(frame["method"], frame["option"].fillna(""), strict=True)
-            ],
-            "accuracy": [
-                f"{m:.2f} ± {s:.2f}" if not pd.isna(m) else "" for m, s in zip(frame["mean"], frame["std"], strict=True)
-            ],
-            "gain over FFN [95 %]": [
-                "" if pd.isna(r.delta) else f"{r.delta:+.2f} [{r.delta_ci_low:+.2f}, {r.delta_ci_high:+.2f}]"
-                for r in frame.itertuples()
-            ],
-            "p (Holm)": [number(p, "{:.3f}") for p in frame["p_holm"]],
-            "paper": [number(p) for p in frame["paper"]],
-            "seeds": frame["n_seeds"],
-            "verdict": frame["verdict"],
-        }
-    )
-    return as_markdown(shown)
+def interval(row, name: str = "delta") -> str:
+    """'+0.12 [-0.28, +0.51]', or '' where there is none."""
+    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_ci_low", "_ci_high"))
+    return "" if pd.isna(value) else f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def title(row) -> str:
+    name = METHODS[row.method].title if row.method in METHODS else plain(row.method)
+    return name + (f" ({plain(row.option)})" if isinstance(row.option, str) and row.option else "")
+
+
+def markdown(frame: pd.DataFrame, table: int = 3) -> str:
+    """A table as people read it: value ± spread, difference with its interval, p after Holm, the paper's, verdict."""
+    rows = list(frame.itertuples())
+    shown = {
+        "group": frame["group"],
+        "data": frame["dataset"],
+        "method": [title(r) for r in rows],
+        "accuracy": ["" if pd.isna(r.mean) else f"{r.mean:.2f}" + number(r.std, " ± {:.2f}") for r in rows],
+        f"{CHANGE[table]} [95 %]": [interval(r) for r in rows],
+        "p (Holm)": [number(r.p_holm, "{:.3f}" + " (primary)" * (r.primary == "primary")) for r in rows],
+        "images won, lost": [number(r.gained, "+{:.1f} ") + number(r.lost, "-{:.1f}") for r in rows],
+        "joining alone [95 %]": [interval(r, "joining") for r in rows],
+        "paper": [number(r.paper) for r in rows],
+        "its difference": [number(r.paper_delta, "{:+.2f}") for r in rows],
+        "seeds": frame["n_seeds"],
+        "verdict": frame["verdict"],
+    }
+    if table == 4:
+        del shown["joining alone [95 %]"], shown["paper"]
+    return as_markdown(pd.DataFrame(shown))
 
 
 def as_markdown(frame: pd.DataFrame) -> str:
@@ -196,12 +276,12 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|&])", lambda m: f"&#{ord(m[1])};", str(text))
 
 
-def write_table(frame: pd.DataFrame, profile: str, name: str) -> None:
-    """results/<profile>/<name>.csv and .md."""
+def write_table(frame: pd.DataFrame, profile: str, table: int) -> None:
+    """results/<profile>/table<n>.csv and .md."""
     folder = records.OUT / "results" / profile
     folder.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.4f")
-    (folder / f"{name}.md").write_text(markdown(frame), encoding="utf-8")
+    frame.to_csv(folder / f"table{table}.csv", index=False, float_format="%.4f")
+    (folder / f"table{table}.md").write_text(markdown(frame, table), encoding="utf-8")
 
 
 def write_figure(figure: plt.Figure, profile: str, name: str) -> None:
@@ -210,21 +290,3 @@ def write_figure(figure: plt.Figure, profile: str, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=200, bbox_inches="tight", metadata={"Software": None})
     figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None, "Producer": None})
-
-
-def draw_gains(frame: pd.DataFrame) -> plt.Figure:
-    """Every arm's gain over the reference FFN with its interval: what a claim about joining must clear is zero."""
-    shown = frame.dropna(subset=["delta"]).iloc[::-1]
-    figure, axes = plt.subplots(figsize=(7.5, 0.9 + 0.3 * max(len(shown), 1)))
-    colour = {d: c for d, c in zip(dict.fromkeys(frame["dataset"]), plt.get_cmap("tab10").colors, strict=False)}
-    for i, r in enumerate(shown.itertuples()):
-        axes.plot([r.delta_ci_low, r.delta_ci_high], [i, i], color=colour[r.dataset], lw=2)
-        axes.plot(r.delta, i, "o", color=colour[r.dataset])
-    axes.axvline(0, color="0.4", lw=1)
-    axes.set_yticks(
-        range(len(shown)),
-        [f"{METHODS[r.method].title}{f' ({r.option})' if r.option else ''}: {r.dataset}" for r in shown.itertuples()],
-    )
-    axes.set_xlabel("points of accuracy above the reference FFN (95 % interval over seeds and test images)")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure

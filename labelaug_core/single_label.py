@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import balanced_accuracy_score
 
 from labelaug_core.baselines import FFNHead, LabelSetHead
-from labelaug_core.datasets.base import Task
+from labelaug_core.datasets.base import DataError, Task
 from labelaug_core.label_aug import PathHead
 from labelaug_core.methods import Method, variant
 
@@ -18,11 +18,18 @@ from labelaug_core.methods import Method, variant
 def build_head(method: Method, task: Task, options: dict, seed: int):
     """-> (a function from the trunk's width to the head, the task on the graph that the method asks for).
 
-    A flat head (FFN, Label Set) has none of the path decoder's options, a graph aside.
+    A flat head (FFN, Label Set) has none of the path decoder's options, a graph aside. FFN has no place for a label
+    that only the coarse part has, so of a fusion it uses the images of the shared labels, as the paper's size of
+    FlowerFusion suggests. Raises DataError where no label is shared (the paper: "cannot be directly employed").
     """
     graph = variant(task.graph, options.get("graph", method.graph), seed)
     task = replace(task, graph=graph)
     if method.head == "ffn":
+        if task.coarse is not None:
+            shared = np.flatnonzero(task.coarse.y < task.n_fine)
+            if not len(shared):
+                raise DataError(f"FFN cannot be trained on this fusion: no label of {graph.name} is in both datasets")
+            task = replace(task, coarse=task.coarse.take(shared))
         return (lambda d: FFNHead(d, task.n_fine)), task
     if method.head == "label-set":
         return (lambda d: LabelSetHead(graph, task.labels, task.n_fine, d, **dict(method.options))), task

@@ -413,3 +413,15 @@ def test_the_text_graphs_have_one_deterministic_path_a_label_and_nobody_competes
     assert [len(table) for table in graph.labels.values()] == [fine, coarse]
     assert all(graph.count_paths(v) == 1 and graph.is_deterministic(graph.paths(v)[0]) for v in graph.label_nodes())
     assert not any(graph.compete(u, w) for u in graph.nodes for w in graph.children(graph.root))
+
+
+def test_an_untold_graph_says_nothing_of_any_breed():
+    graph = load_graph("critters")
+    untold = graph.untold()
+    for breed in graph.label_nodes("critters"):
+        assert set(graph.parents[breed]) <= set(untold.parents[breed])
+        attributes = [p for p in untold.parents[breed] if p in graph.augmented]
+        for p in attributes:  # every answer to every question that is asked of its species
+            assert {u for u in graph.nodes if graph.group.get(u) == graph.group[p]} <= set(attributes)
+        assert not [path for path in untold.split_paths(breed)[0] if set(path) & set(graph.augmented) - {"cat", "dog"}]
+    assert untold.nodes == graph.nodes

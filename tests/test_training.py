@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from labelaug_core import encoders, records
+from labelaug_core import encoders, records, single_label, training
 from labelaug_core.baselines import FFNHead, LabelSetHead, pseudo_label
-from labelaug_core.cell import load_task, run_seed
-from labelaug_core.datasets.base import Split, Task
+from labelaug_core.cell import fit, load_task, run_seed
+from labelaug_core.datasets.base import DataError, Split, Task
 from labelaug_core.graph_file import load_graph
 from labelaug_core.label_aug import PathHead
-from labelaug_core.training import Classifier, TrainingError, batches, hold_out, predict, seed_everything, train
+from labelaug_core.methods import METHODS
+from labelaug_core.small_cnn import SmallCNN
+from labelaug_core.training import Classifier, TrainingError, batches, hold_out, predict, seed_everything
 
 SETTINGS = dict(steps=20, batch=16, coarse_batch=8, lr=0.01, weight_decay=0.0, eval_every=10, cpu=True)
 
@@ -48,6 +50,10 @@ def features_task(n: int = 48, d: int = 32, seed: int = 0) -> Task:
 def classifier(task: Task, head, trunk: int = 64) -> Classifier:
     seed_everything(0)
     return Classifier(encoders.Identity(task.train.inputs.shape[1]), head, trunk=trunk, dropout=0.0)
+
+
+def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int):
+    return training.train(model, task, val, settings, seed, lambda found, y: single_label.score(found, y, "exact"))
 
 
 HEADS = {
@@ -176,7 +182,7 @@ def test_lite0_weights_load_and_features_are_computed_once_in_order(tmp_path, mo
 
 def test_a_truncated_cache_is_made_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))
-    encoder, images = encoders.SmallCNN(4), Drawings(6)
+    encoder, images = SmallCNN(4), Drawings(6)
     whole = np.array(encoders.cached_features(encoder, images, "hash"))
     file = next(tmp_path.glob("features-*.npy"))
     file.write_bytes(file.read_bytes()[:100])
@@ -215,3 +221,51 @@ def test_the_paper_profile_takes_two_steps_with_random_weights():
     record, predictions, model = run_seed(settings, task, 0)
     assert model.encoder.dim == 1792 and next(model.encoder.parameters()).requires_grad
     assert [row["step"] for row in record["history"]] == [1, 2] and len(predictions["path"]) == 4
+
+
+def test_training_the_last_stage_starts_from_the_frozen_arm_and_changes_the_features(tmp_path, monkeypatch):
+    """Zero steps of it would be the frozen arm: same activations, same trunk, same head."""
+    monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))
+    whole = encoders.build_encoder({"name": "efficientnet-lite0", "tune": "last"})
+    front, images = encoders.BeforeLastStage(whole, 64), Drawings(40, 64)
+    activations = encoders.cached_features(front, images, "hash", dtype=np.float16)
+    assert activations.shape == (40, *front.dim) and activations.dtype == np.float16
+    features = encoders.cached_features(whole, images, "hash")
+    last = encoders.LastStage(whole).train()
+    with torch.no_grad():
+        np.testing.assert_allclose(last(torch.from_numpy(activations[:])).numpy(), features, atol=5e-3)
+    assert not last.body.training and all(p.requires_grad for p in last.parameters())
+
+    task = features_task(40)
+    split = replace(task.train, inputs=features)
+    frozen = replace(task, train=split, test=split).fine_only()
+    tuned = replace(frozen, train=replace(split, inputs=activations), test=replace(split, inputs=activations))
+    settings = json.loads(json.dumps(records.cell_settings("cpu", "pet", "fine", "ffn")))
+    settings["encoder"]["tune"] = "last"
+    settings["training"] |= {"steps": 6, "eval_every": 3, "batch": 8, "trunk": 16, "dropout": 0.0}
+    settings["training"]["finetune"] = {"steps": 2, "eval_every": 1, "lr": 0.0, "lr_encoder": 0.0, "weight_decay": 0.0}
+    first, *_ = fit(settings | {"encoder": settings["encoder"] | {"tune": "frozen"}}, frozen, 0)
+    model, *_ = fit(settings, replace(tuned, head_first=frozen), 0)
+    for a, b in zip(first.head.parameters(), model.head.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    settings["training"]["finetune"] |= {"lr_encoder": 0.001}
+    moved, *_ = fit(settings, replace(tuned, head_first=frozen), 0)
+    assert any((a != b).any() for a, b in zip(moved.encoder.parameters(), last.parameters(), strict=True))
+
+
+def test_ffn_on_a_fusion_uses_the_images_of_the_shared_labels_and_says_where_there_are_none():
+    task = features_task(40)
+    with pytest.raises(DataError, match="no label of pet is in both"):
+        single_label.build_head(METHODS["ffn"], task, {}, 0)
+    y = np.where(np.arange(40) < 10, 3, task.n_fine)
+    _, used = single_label.build_head(METHODS["ffn"], replace(task, coarse=replace(task.coarse, y=y)), {}, 0)
+    assert len(used.coarse) == 10 and (used.coarse.y == 3).all()
+
+
+def test_the_temperature_is_found_and_leaves_the_classes_alone():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 5))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    y = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
+    sharp = torch.from_numpy(3 * logits).log_softmax(1).numpy()
+    assert single_label.temperature(sharp, y) == pytest.approx(3, rel=0.1)

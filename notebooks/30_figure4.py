@@ -1,0 +1,176 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 30 · Figure 4: see the decision
+#
+# *What you will learn:* what the model decided on its way to a label, for any image: which questions it asked, with
+# which probability, and what came second. *What it needs:* nothing for `toy`; the images in `$LABELAUG_DATA` for
+# `cpu`. *How long:* half a minute on `toy`, two minutes on `cpu`.
+#
+# A plain classifier says *Bengal, 0.83*. A path says *cat, then Tabby-Color, then Bengal*, each step with a probability
+# of its own. The paper's Figure 4 shows, for three augmented nodes, test images whose decoded path goes through them.
+# Here it is made by rule and seed, never by hand: **any node, any group, right and wrong predictions alike**.
+
+# %% tags=["parameters"]
+profile = "toy"  # toy, cpu, paper
+group = ""  # one group of the profile; default: all that have nodes below
+nodes = {  # group -> the augmented nodes to show, a row each
+    "critters": ["Tabby-Color", "Point-Color", "Solid-Color"],
+    "pet": ["Tabby-Color", "Point-Color", "Solid-Color"],
+    "flower": ["Yellow", "Purple", "White"],
+    "flower17": ["Yellow", "Purple", "White"],
+}
+dataset = "fusion"  # what the model is trained on
+method = "label-aug"  # a path method: label-aug is Algorithm 1
+n_images = 8  # a row, at most
+seed = 0  # of the training and of the choice of images
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from labelaug_core import records
+from labelaug_core.cell import fit, load_task
+from labelaug_core.drawing import draw_graph, draw_steps, figure_4
+from labelaug_core.encoders import build_encoder
+from labelaug_core.explain import choose, explain, format_explanation
+from labelaug_core.reporting import write_figure
+from labelaug_core.training import to_tensor
+
+records.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
+groups = [g for g in records.load_profile(profile)["groups"] if g in nodes]
+shown = [group] if group else groups
+torch.set_num_threads(1)
+
+# %% [markdown]
+# ## Train one model a group
+#
+# One seed, as a cell of Table 3 is trained. Where the encoder is frozen, the model works on cached features; to draw
+# the images we load them a second time, as they are.
+
+# %%
+models, tasks, images = {}, {}, {}
+for g in shown:
+    settings = records.cell_settings(profile, g, dataset, method)
+    models[g], tasks[g], _, history = fit(settings, load_task(settings), seed)
+    images[g] = load_task(settings | {"encoder": settings["encoder"] | {"tune": "all"}}).test.inputs
+    best = next(row["val_accuracy"] for row in history if row.get("chosen"))
+    print(f"{g}: trained on {len(tasks[g].train)} images, validation accuracy {best:.2f}, {len(tasks[g].test)} test images")
+
+# %% [markdown]
+# ## Decode every test image
+#
+# > **Deviation from the paper.** Its figure shows the paths that Algorithm 2 decodes. Algorithm 2 asks, at each node,
+# > the question whose best answer is most probable, so a question the model is unsure of is *seldom asked*: the more
+# > questions a graph has, the seldomer is any one of them on the path, and a nondeterministic one seldomest. Both counts
+# > stand beside each row. To see the answer all the same, we also **ask**: the best path through the node's question to
+# > the label that Algorithm 2 predicts. A dashed frame says that the path was asked for.
+
+# %%
+def decode(g: str, through: str | None) -> list:
+    """The explanation of every test image of the group."""
+    test, device = tasks[g].test, next(models[g].parameters()).device
+    parts = np.array_split(np.arange(len(test)), len(test) // 256 + 1)
+    return [e for rows in parts for e in explain(models[g], to_tensor(test, rows, device), through)]
+
+
+def figure_rows(g: str) -> dict:
+    """node -> (how many paths go through it, [(image, explanation, true label)])."""
+    task, asked, rows = tasks[g], {}, {}
+    for node in nodes[g]:
+        question = task.graph.group[node]
+        asked[question] = asked.get(question) or decode(g, question)
+        found = [e for e in asked[question] if node in e.path]
+        own = [e for e in found if e.greedy]
+        kinds = [(sum(e.deterministic for e in es), sum(not e.deterministic for e in es)) for es in (own, found)]
+        note = "Algorithm 2: {} blue, {} green\nasked: {} blue, {} green".format(*sum(kinds, ()))
+        chosen = choose(asked[question], node, n_images, seed)
+        cells = [(images[g][np.array([i])][0], asked[question][i], task.labels[task.test.y[i]]) for i in chosen]
+        rows[node] = (note, cells)
+    return rows
+
+# %% [markdown]
+# ## Figure 4
+#
+# Blue: a deterministic path, the label alone settles the answer. Green: a nondeterministic one, the *picture* had to
+# settle it. Half of the images are of each kind where there are enough; red marks a wrong label. Below each image: the
+# predicted label and the probability of the step to the row's node.
+
+# %%
+for g in shown:
+    figure = figure_4(figure_rows(g), n_images)
+    write_figure(figure, profile, "figure4" if groups == [g] else f"figure4_{g}")
+    plt.show()
+
+# %% [markdown]
+# **How to read it.** Look along the green images of a row: is the node true of them? That is the question of Sec. 4.4;
+# on drawn animals it has an answer (notebook 31), on photographs your eyes have it.
+#
+# ## One decision, step by step
+#
+# Three test images, drawn at random. First as text: each step's question, its answer, the probability, the runner-up;
+# then the probability of the label over *all* its paths, and the likeliest other path to it.
+
+# %%
+g = shown[0]
+task, model = tasks[g], models[g]
+some = np.random.default_rng(seed).choice(len(task.test), 3, replace=False)
+explanations = explain(model, to_tensor(task.test, some, next(model.parameters()).device))
+for i, e in zip(some, explanations, strict=True):
+    print(f"{task.test.ids[i]}, in truth {task.labels[task.test.y[i]]}")
+    print(format_explanation(e), "\n")
+
+# %% [markdown]
+# As bars: to the right the answer that was taken, to the left, in grey, its strongest rival.
+
+# %%
+figure, axes = plt.subplots(3, 2, figsize=(8, 5.4), width_ratios=[1, 3])
+for (left, right), i, e in zip(axes, some, explanations, strict=True):
+    left.imshow(images[g][np.array([i])][0])
+    left.set_title(e.path[-1], fontsize=9)
+    left.axis("off")
+    draw_steps(right, e.steps)
+figure.tight_layout()
+
+# %% [markdown]
+# And the first of them on the label graph: its path is red, the others lead to the same label.
+
+# %%
+_ = draw_graph(task.graph, labels=[explanations[0].path[-1]], path=explanations[0].path)
+
+# %% [markdown]
+# ## Ask it yourself
+#
+# Pick a test image, or upload one of yours. (In a notebook that is running: `make lab`.)
+
+# %%
+from labelaug_core.widgets import explorer
+
+frozen = records.cell_settings(profile, g, dataset, method)["encoder"]
+encode = build_encoder(frozen).eval() if frozen.get("tune") == "frozen" else torch.nn.Identity()
+
+
+@torch.no_grad()
+def explain_one(image):
+    """uint8 [1, S, S, 3] -> its Explanation."""
+    return explain(model, encode(torch.from_numpy(image.copy())))[0]
+
+
+pick = np.random.default_rng(seed).choice(len(task.test), min(40, len(task.test)), replace=False)
+explorer(images[g][pick], [f"{task.test.ids[i]}: {task.labels[task.test.y[i]]}" for i in pick], explain_one)
+
+# %% [markdown]
+# **What it does not tell.** A path says which answers the model gave, not which pixels made it give them; and a right
+# label may come by a wrong answer. How often that happens is counted in notebook 31.
