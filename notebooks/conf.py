@@ -45,8 +45,7 @@ def rows_with_the_papers_number(table: list[str]) -> list[str]:
     return table[:2] + kept if kept else []
 
 
-tables = {f: [line for line in f.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-          for f in sorted((ROOT / "results").glob("*/*.md"))}  # fmt: skip
+tables = {f: f.read_text(encoding="utf-8").strip().splitlines() for f in sorted((ROOT / "results").glob("*/table*.md"))}
 figures = sorted((ROOT / "figures").glob("*/*.png"))
 against_the_paper = {f: rows for f, table in tables.items() if (rows := rows_with_the_papers_number(table))}
 myst_substitutions = {
