@@ -19,8 +19,9 @@ COMMANDS = sorted({command for command in WRITTEN if PROGRAMS.match(command)})
 
 def run(command: str, **environment) -> str:
     """Runs it in the root with this Python's programs first; its output. A failure fails the test."""
-    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "TQDM_DISABLE": "1", "MAKEFLAGS": ""} | environment
-    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True)
+    quiet = {"PATH": f"{BIN}:{os.environ['PATH']}", "TQDM_DISABLE": "1", "MAKEFLAGS": ""}
+    env = os.environ | quiet | environment
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
