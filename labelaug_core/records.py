@@ -212,8 +212,8 @@ def cells(profile: str, group: str | None = None, part: str = "cells") -> list[d
     """All cells of a profile's batch (of one group): {group, dataset, method, option}, in the profile's order.
 
     part: `cells`, those of Tables 2 and 3, `ablations`, those of Table 4, `tuning`, those on which settings were
-    chosen (validation data only), or `primary`, the comparisons that the
-    paper's claim asks for, a family of their own in the statistics.
+    chosen (validation data only), or `primary`, the comparisons that the paper's claim asks for, a family of their own
+    in the statistics.
     """
     spec = load_profile(profile)
     if group and group not in spec["groups"]:
