@@ -116,7 +116,9 @@ for g in shown:
 
 # %% [markdown]
 # **How to read it.** Look along the green images of a row: is the node true of them? That is the question of Sec. 4.4;
-# on drawn animals it has an answer (notebook 31), on photographs your eyes have it.
+# on drawn animals it has an answer (notebook 31), on photographs your eyes have it. The probability below an image is
+# that of the step alone, before the label is known: an asked path can take a step of low probability because no
+# likelier step leads to the predicted label.
 #
 # ## One decision, step by step
 #

@@ -62,7 +62,11 @@ results.mkdir(parents=True, exist_ok=True)
 groups = [g for g in records.load_profile(profile)["groups"] if g in nodes]
 group = group or groups[0]
 cells = [c for g in groups for c in records.cells(profile, g) if not c["option"]]
-found = {records.cell_name(**c): (c, x) for c in cells if not isinstance(x := load_cell(results, profile, c), str)}
+found = {}  # name -> (the cell, the predictions of each of its seeds that has a valid record)
+for c in cells:
+    name, x = records.cell_name(**c), load_cell(results, profile, c)
+    if not isinstance(x, str):
+        found[name] = c, [records.read_predictions(records.record_path(results, name, s)) for s in x["seeds"]]
 graphs = {g: load_graph(records.cell_settings(profile, **next(c for c in cells if c["group"] == g))["source"]) for g in groups}
 labels = {g: graph.label_nodes(next(iter(graph.labels))) for g, graph in graphs.items()}  # the fine labels come first
 print(f"{len(found)} of {len(cells)} cells have records")
@@ -93,13 +97,13 @@ for g in groups:
 # Intervals: 95 %, seeds and test images drawn again.
 
 # %%
-def correctness(cell: dict, x: dict) -> pd.DataFrame | None:
+def correctness(cell: dict, predictions: list) -> pd.DataFrame | None:
     """The rows of one cell; None for a method that has no paths on these groups."""
     g, way = cell["group"], METHODS[cell["method"]]
     if way.head != "path" or way.graph not in ("full", "untold"):
         return None
     tree = PrefixTree(variant(graphs[g], way.graph, 0), labels[g])
-    seeds = [p | {"label": p[way.decode]} for p in x["predictions"]]
+    seeds = [p | {"label": p[way.decode]} for p in predictions]
     truth = load_task(records.cell_settings(profile, **cell)).test.truth if "path_logp" in seeds[0] else None
     rows = path_correctness(graphs[g], tree, seeds, truth, nodes[g])
     rows.insert(0, "n_seeds", len(seeds))
@@ -257,13 +261,14 @@ def calibration(cell: dict, what: str, seeds: list[tuple], stated: str) -> dict:
     return row | {"ece": np.mean(ece), "ece_std": np.std(ece, ddof=1) if len(ece) > 1 else np.nan}
 
 
+COLUMNS = "group dataset method what probability n_seeds mean_p right ece ece_std".split()
 rows, curves = [], {}
 for name, (cell, x) in found.items():
     for key, stated in (("p_exact", "as it is"), ("p_scaled", "temperature")):
-        if all(key in p for p in x["predictions"]):
-            curves[name, stated] = [(p[key], p["exact"] == p["y"]) for p in x["predictions"]]
+        if all(key in p for p in x):
+            curves[name, stated] = [(p[key], p["exact"] == p["y"]) for p in x]
             rows.append(calibration(cell, "label", curves[name, stated], stated))
-honest = pd.DataFrame(rows)
+honest = pd.DataFrame(rows, columns=COLUMNS)
 honest.pivot_table("ece", ["group", "dataset", "method"], "probability", sort=False).round(1) if rows else print("not run: no records")
 
 # %% [markdown]
@@ -274,17 +279,17 @@ honest.pivot_table("ece", ["group", "dataset", "method"], "probability", sort=Fa
 rows = []
 for name, (cell, x) in found.items():
     way, g = METHODS[cell["method"]], cell["group"]
-    if way.head != "path" or way.graph != "full" or "path_logp" not in x["predictions"][0]:
+    if way.head != "path" or way.graph != "full" or "path_logp" not in x[0]:
         continue
     tree, truth = PrefixTree(graphs[g], labels[g]), load_task(records.cell_settings(profile, **cell)).test.truth
-    asked_of = [answers(tree, p["path_logp"], truth, p["y"], open_groups(graphs[g], labels[g])) for p in x["predictions"]]
+    asked_of = [answers(tree, p["path_logp"], truth, p["y"], open_groups(graphs[g], labels[g])) for p in x]
     for what, is_open in (("answers, told", False), ("answers, open", True)):
         curves[name, what] = [(a["p"][a["open"] == is_open], a["right"][a["open"] == is_open]) for a in asked_of]
         rows.append(calibration(cell, what, curves[name, what], "as it is"))
     for question in asked_of[0]["question"].unique():
         here = [a[a["question"] == question] for a in asked_of]
         rows.append(calibration(cell, question, [(a["p"], a["right"]) for a in here], "as it is"))
-honest = pd.concat([honest, pd.DataFrame(rows)], ignore_index=True)
+honest = pd.concat([honest, pd.DataFrame(rows, columns=COLUMNS)], ignore_index=True)
 honest.to_csv(results / "calibration.csv", index=False, float_format="%.4f")
 answered = honest[honest["what"].str.startswith("answers")]
 answered.pivot_table(["mean_p", "right", "ece"], ["group", "dataset", "method"], "what", sort=False).round(1) if rows else print("not run: no record holds path probabilities")
@@ -329,7 +334,7 @@ for g in groups:
 rows = []
 for cell, x in found.values():
     g, decode = cell["group"], METHODS[cell["method"]].decode
-    each = pd.DataFrame([mistakes(graphs[g], labels[g], p[decode].astype(int), p["y"].astype(int)) for p in x["predictions"]])
+    each = pd.DataFrame([mistakes(graphs[g], labels[g], p[decode].astype(int), p["y"].astype(int)) for p in x])
     each[["hierarchical_precision", "hierarchical_recall"]] *= 100
     row = {"group": g, "dataset": cell["dataset"], "method": cell["method"], "n_seeds": len(each)}
     rows.append(row | dict(each.mean()) | {f"{k}_std": v for k, v in each.std().items()})
