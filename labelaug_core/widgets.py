@@ -68,7 +68,8 @@ def rater(images, ids: list[str], group: str, node: str, file: Path) -> widgets.
 
     def begin(_):
         nonlocal at
-        mine = read_ratings(file, group, node).query("rater == @name.value.strip()")["image"].tolist()
+        ratings = read_ratings(file, group, node)
+        mine = set(ratings["image"][ratings["rater"] == name.value.strip()])
         at = next((i for i, image in enumerate(ids) if image not in mine), len(ids))
         show()
 
