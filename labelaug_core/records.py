@@ -211,10 +211,9 @@ def missing_seeds(results: Path, settings: dict, seeds: list[int], content_hash:
 def cells(profile: str, group: str | None = None, part: str = "cells") -> list[dict]:
     """All cells of a profile's batch (of one group): {group, dataset, method, option}, in the profile's order.
 
-    A group that `needs` something (data that few have) is left out unless it is asked for.
-
     part: `cells`, those of Tables 2 and 3, `ablations`, those of Table 4, `tuning`, those on which settings were
-    chosen (validation data only), or `primary`, the comparisons that were declared before the batch was run.
+    chosen (validation data only), or `primary`, the comparisons that the paper's claim asks for, a family of their own
+    in the statistics.
     """
     spec = load_profile(profile)
     if group and group not in spec["groups"]:
@@ -222,7 +221,7 @@ def cells(profile: str, group: str | None = None, part: str = "cells") -> list[d
     return [
         {"group": g, "dataset": d, "method": m, "option": o}
         for g, table in spec["groups"].items()
-        if g == group or not (group or table.get("needs"))
+        if not group or g == group
         for d, m, o in expand(table.get(part, []))
     ]
 

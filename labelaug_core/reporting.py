@@ -150,7 +150,7 @@ def results_table(profile: str, table: int = 3, cells: list[dict] | None = None)
 
     delta: Table 3, against the group's better FFN on the fine data (`better_fine`); Table 4, against the same method
     without the option. joining: what the fusion adds to the same method without it (Pseudo Labels: to FFN).
-    p_holm: the profile's `primary` comparisons, declared before the batch, are a family of their own; every other
+    p_holm: the profile's `primary` comparisons, fixed by the paper's claim, are a family of their own; every other
     row is corrected for all comparisons of the table. A cell without records says why; one with fewer seeds how many.
     """
     cells = table_cells(profile, table) if cells is None else cells

@@ -8,19 +8,24 @@ from labelaug_core.encoders import flipped
 
 
 class SmallCNN(nn.Module):
-    """Four 3x3 convolutions from scratch for small drawings. uint8 images [B, S, S, 3] -> [B, 4 * width].
+    """Four convolutions from scratch for small drawings. uint8 images [B, S, S, 3] -> [B, 4 * width].
 
-    In training every image is flipped left to right with probability 1/2.
+    The first has stride 2, which makes a step about twice as fast. In training every image is flipped left to right
+    with probability 1/2.
     """
 
-    def __init__(self, width: int = 16):
+    def __init__(self, width: int):
         super().__init__()
         self.dim, self.key = 4 * width, f"small-cnn-{width}"
-        channels = [3, width, 2 * width, 2 * width, 4 * width]
         blocks = []
-        for i, (a, b) in enumerate(zip(channels, channels[1:], strict=False)):
-            pool = [nn.MaxPool2d(2)] if i < 3 else []
-            blocks += [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), *pool]
+        for a, b, kernel, stride, pool in (
+            (3, width, 5, 2, False),
+            (width, 2 * width, 3, 1, True),
+            (2 * width, 2 * width, 3, 1, True),
+            (2 * width, 4 * width, 3, 1, False),
+        ):
+            blocks += [nn.Conv2d(a, b, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+            blocks += [nn.MaxPool2d(2)] if pool else []
         self.body = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -52,9 +52,9 @@ for ax, i in zip(axes.T.flat, np.r_[[np.flatnonzero(task.test.y == k)[0] for k i
 figure.tight_layout()
 
 # %% [markdown]
-# **How to read it.** One test image of each breed, seven breeds of cat and seven of dog in the order of the labels. At
-# 32 by 32 pixels the coat and the ears are plain to see, the rest less so: a small network will make mistakes, and that
-# is what we want of a world in which methods are compared.
+# **How to read it.** One test image of each breed, cats on the left, dogs on the right. At 32 by 32 pixels, with noise
+# and things in the way, coat and ears can be made out in most of them, hair and tail in some. A small network will make
+# mistakes, and that is what we want of a world in which methods are compared.
 #
 # ## The label graph
 #

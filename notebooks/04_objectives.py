@@ -357,7 +357,8 @@ for b in (0.0, 1.0, 7.0):
 # %% [markdown]
 # Second, it is computed on data drawn from the very policy that is trained, so it is a different
 # function at every step. Third, it can rise while the policy gets better. Watch both during a short
-# training with REINFORCE:
+# training with REINFORCE (`tree.sample` walks from the root: at each state it draws a question,
+# then an answer by block softmax, and returns the number of the path it arrived by):
 
 # %%
 torch.manual_seed(seed)

@@ -15,6 +15,7 @@ exclude_patterns = ["profiles", "**.ipynb_checkpoints"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 
 nb_execution_mode = "off"
+nb_merge_streams = True
 nb_ipywidgets_js = {}  # by default two scripts from the network, on each page with a widget
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 myst_enable_extensions = ["amsmath", "dollarmath", "substitution"]
@@ -44,8 +45,7 @@ def rows_with_the_papers_number(table: list[str]) -> list[str]:
     return table[:2] + kept if kept else []
 
 
-tables = {f: [line for line in f.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-          for f in sorted((ROOT / "results").glob("*/*.md"))}  # fmt: skip
+tables = {f: f.read_text(encoding="utf-8").strip().splitlines() for f in sorted((ROOT / "results").glob("*/table*.md"))}
 figures = sorted((ROOT / "figures").glob("*/*.png"))
 against_the_paper = {f: rows for f, table in tables.items() if (rows := rows_with_the_papers_number(table))}
 myst_substitutions = {

@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -20,7 +22,10 @@ const article = document.querySelector('.bd-article') ?? document.body;  // the 
 const shown = all('.bd-article :is(p, li, h1, h2, h3, blockquote, img)').filter(e => e.offsetParent);
 (window.MathJax?.startup?.promise ?? Promise.resolve()).then(async () => {
   const broken = [];
-  for (const image of document.images) { image.loading = 'eager'; await image.decode().catch(() => broken.push(image.src)); }
+  for (const image of document.images) {
+    image.loading = 'eager';
+    await image.decode().catch(() => broken.push(image.src));
+  }
   const prose = article.cloneNode(true);
   prose.querySelectorAll('pre, code, script, mjx-container').forEach(e => e.remove());
   done({
@@ -123,9 +128,8 @@ def test_the_landing_page_shows_what_was_measured(desktop):
 
 def test_search_finds_a_notebook(browser, site):
     browser.get(site[0] + "search.html?q=multinomial")
-    wait = "const done = arguments[0]; const look = () => { const hits = [...document.querySelectorAll('#search-results a')];"
-    wait += " hits.length ? done(hits.map(a => a.href)) : setTimeout(look, 100) }; look()"
-    assert any("02_block_softmax" in hit for hit in browser.execute_async_script(wait))
+    hits = WebDriverWait(browser, 30).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#search-results a"))
+    assert any("02_block_softmax" in hit.get_attribute("href") for hit in hits)
 
 
 def test_readable_at_400_pixels(browser, site, desktop):

@@ -193,6 +193,24 @@ def test_only_on_random_graphs(graph, data):
     check_only(graph, labels, torch.tensor(y))
 
 
+@settings(max_examples=40, deadline=None)
+@given(random_graphs(exclusive=False), st.booleans(), st.data())
+def test_states_are_computed_only_where_they_decide_something(graph, literal, data):
+    """By the slow definition: on a path to the label, and some block there or later on that path is no lone answer."""
+    labels = some_labels(data, graph)
+    tree = PrefixTree(graph, labels, literal)
+    expected = torch.zeros_like(tree.wanted)
+    for p, label in enumerate(tree.path_label.tolist()):
+        slots = [e for e in tree.path_slots[p].tolist() if e < len(tree.slot_node)]
+        states = [int(tree.slot_state[e]) for e in slots]
+        for t, state in enumerate(states):
+            blocks = [tree.slot_block[e] for e in slots[t:]]
+            if any((tree.slot_block == b).sum() > 1 or not tree.block_exclusive[b] for b in blocks):
+                expected[label, state] = True
+        assert tree.wanted_on(torch.tensor([p]))[0].nonzero()[:, 0].tolist() == sorted(states)
+    assert torch.equal(tree.wanted, expected)
+
+
 def check_sequence(graph: LabelGraph) -> None:
     tree, decoder = PrefixTree(graph, graph.label_nodes()), make_decoder(graph)
     x, path = make_features(len(tree.paths)), torch.arange(len(tree.paths))
@@ -342,6 +360,17 @@ def test_samples_are_seeded():
     slot_logp = random_slots(tree, 100, scale=0.5)
     first, again, other = (tree.sample(slot_logp, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@settings(max_examples=40, deadline=None)
+@given(random_graphs(exclusive=False), st.booleans(), st.integers(0, 99), st.data())
+def test_the_decoder_samples_as_the_whole_tree_does(graph, literal, seed, data):
+    """The same draws give the same paths, although only the states on them are computed."""
+    tree, decoder, x = PrefixTree(graph, some_labels(data, graph), literal), make_decoder(graph), make_features(20)
+    generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
+    whole = tree.sample(decoder.slot_log_probs(x, tree), generators[0])
+    assert torch.equal(decoder.sample(x, tree, generators[1]), whole)
+    assert torch.equal(generators[0].get_state(), generators[1].get_state())
 
 
 @settings(max_examples=60, deadline=None)

@@ -346,6 +346,56 @@ def test_an_uncertain_inner_label_is_rewarded_the_same_by_both_objectives(monkey
         torch.testing.assert_close(a, b, atol=1e-8, rtol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{}, {"r_tf": 0.0}, {"coarse": "reward"}, {"literal": True}], ids=str)
+@pytest.mark.parametrize("is_coarse", [False, True])
+def test_algorithm_1_in_one_pass_is_its_two_parts(options, is_coarse):
+    """Part 1 and part 2, each run through the decoder by itself on the same sampled paths: same loss, same gradient."""
+    head = make_head(load_graph("pet"), alpha=0.7, beta=1.3, **options).double().eval()
+    tree = head.tree if is_coarse else head.fine_tree
+    through = is_coarse and head.coarse == "reward"
+    x, y = make_features(20, d=8), torch.arange(20)  # some of these breeds are uncertain
+    if is_coarse:
+        y = y % 2 + head.fine_tree.on_way.shape[0]  # cat, dog
+    torch.manual_seed(3)
+    got = head.loss(x, y, is_coarse)
+    after = torch.rand(1)
+
+    torch.manual_seed(3)
+    part_1 = torch.zeros(())
+    if not through:
+        forced = (torch.rand(1) <= head.r_tf).expand(len(tree.levels))
+        targets = losses.deterministic_paths(tree, y)
+        rows, path = targets.nonzero(as_tuple=True)
+        logp = head.decoder.sequence_log_probs(x[rows], tree, path, forced)
+        part_1 = losses.teacher_forcing(torch.zeros(targets.shape).double().index_put((rows, path), logp), targets)
+    some, part_2 = losses.is_uncertain(tree, y) | through, torch.zeros(())
+    assert bool(some.any()) == (through or not is_coarse)
+    if some.any():
+        slot_logp = head.decoder.slot_log_probs(x[some], tree)
+        sampled = tree.sample(slot_logp)
+        r = losses.reward(tree, y[some]).gather(1, sampled[:, None])[:, 0].double()
+        part_2 = some.double().mean() * losses.reinforce(tree.answer_log_probs(slot_logp), sampled, r, head.b)
+    expected = 0.7 * part_1 + 1.3 * part_2
+    torch.testing.assert_close(got, expected.double(), atol=1e-8, rtol=1e-6)
+    assert torch.equal(after, torch.rand(1))  # and as many random draws
+    weights = list(head.parameters())
+    grads = [torch.autograd.grad(loss, weights, allow_unused=True) for loss in (got, expected)]
+    for a, b in zip(*grads, strict=True):
+        a, b = (torch.zeros(1) if g is None else g for g in (a, b))
+        torch.testing.assert_close(a.double(), b.double(), atol=1e-8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("literal", [False, True])
+def test_predictions_are_log_probs_and_greedy_of_one_pass(literal):
+    head = make_head(load_graph("pet"), literal=literal)
+    x = torch.randn(6, 8)
+    found, (greedy, path) = head.predictions(x), head.greedy(x)
+    torch.testing.assert_close(found["log_probs"], head.log_probs(x))
+    assert torch.equal(found["greedy"], greedy) and torch.equal(found["path"], path)
+    slot_logp = head.decoder.slot_log_probs(x, head.fine_tree)
+    torch.testing.assert_close(found["path_log_probs"], head.fine_tree.path_log_probs(slot_logp))
+
+
 def test_the_baseline_is_a_running_mean_of_rewards_in_training_only():
     head = make_head(build()).eval()
     x, brit = torch.randn(64, 8), torch.zeros(64, dtype=torch.long)

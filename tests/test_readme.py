@@ -1,13 +1,57 @@
 """The README says nothing that is not so: its tables are in results/, its files and make targets exist."""
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+PROGRAMS = re.compile(r"(make|papermill|snakemake|conda) \S")
+BLOCKS = "".join(re.findall(r"^```\n(.*?)^```", README, re.M | re.S)).splitlines()
+WRITTEN = [line.split("#")[0].strip() for line in BLOCKS] + re.findall(r"`([^`\n]+)`", README)
+COMMANDS = sorted({command for command in WRITTEN if PROGRAMS.match(command)})
+
+
+def run(command: str, **environment) -> str:
+    """Runs it in the root with this Python's programs first; its output. A failure fails the test."""
+    quiet = {"PATH": f"{BIN}:{os.environ['PATH']}", "TQDM_DISABLE": "1", "MAKEFLAGS": ""}
+    env = os.environ | quiet | environment
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_work(command, tmp_path):
+    """CI runs `make test` and `make reproduce` whole; here they are planned, not run. The others run."""
+    program, *words = command.split()
+    here = f"{command} BIN={BIN} ENV="  # this environment instead of a new one
+    if program == "papermill":
+        run(command.replace("out.ipynb", str(tmp_path / "out.ipynb")), LABELAUG_OUT=str(tmp_path))
+        assert list(tmp_path.glob("results/toy/runs/*.json"))
+    elif program == "snakemake" or words[0] in ("reproduce", "report", "tune"):
+        if program == "make":  # what make hands to snakemake, options of the Makefile included
+            command = re.search(r"\S*snakemake .*?(?=;|$| &&)", run(f"make -n {' '.join(words)} BIN={BIN} ENV="))[0]
+        plan = run(re.sub(r"--executor \S+", "", command).replace("snakemake ", "snakemake --dry-run --cores 1 ", 1))
+        assert re.search(r"cells: \d+ of \d+ cells are recorded, (\d+ to run|nothing to be done)", plan)
+    elif program == "conda":
+        assert (ROOT / words[words.index("-f") + 1]).exists()  # what is in it: test_environment.py
+    elif words == ["book"]:
+        assert run(here).strip().endswith("_build/book/index.html")
+        assert (ROOT / "_build/book/index.html").exists()
+    else:
+        runs = {"test": "--nbval-lax notebooks", "lab": "jupyter lab", "notebooks": "nbconvert"}[words[0]]
+        assert runs in run(f"{here} -n")
+
+
+def test_the_commands_are_found():
+    found = {" ".join(c.split()[:2]) for c in COMMANDS}
+    assert {"make reproduce", "make test", "make book", "papermill notebooks/20_train_cell.ipynb"} <= found
 
 
 @pytest.mark.parametrize("profile", ["toy", "cpu"])
