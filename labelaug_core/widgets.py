@@ -103,7 +103,10 @@ def explorer(images, names: list[str], explain_one) -> widgets.Widget:
     """
     pick = widgets.Dropdown(options=list(zip(names, range(len(names)), strict=True)), description="test image")
     upload = widgets.FileUpload(accept="image/*", multiple=False, description="your image")
-    picture, bars = widgets.Image(format="png", width=280), widgets.Image(format="png")
+    picture, bars = (
+        widgets.Image(format="png", layout={"width": f"{w}px", "object_fit": "contain", "flex": "0 0 auto"})
+        for w in (280, 600)
+    )
     told = widgets.HTML()
 
     def show(image):
