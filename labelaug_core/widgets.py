@@ -68,7 +68,8 @@ def rater(images, ids: list[str], group: str, node: str, file: Path) -> widgets.
 
     def begin(_):
         nonlocal at
-        mine = read_ratings(file, group, node).query("rater == @name.value.strip()")["image"].tolist()
+        ratings = read_ratings(file, group, node)
+        mine = set(ratings["image"][ratings["rater"] == name.value.strip()])
         at = next((i for i, image in enumerate(ids) if image not in mine), len(ids))
         show()
 
@@ -102,7 +103,10 @@ def explorer(images, names: list[str], explain_one) -> widgets.Widget:
     """
     pick = widgets.Dropdown(options=list(zip(names, range(len(names)), strict=True)), description="test image")
     upload = widgets.FileUpload(accept="image/*", multiple=False, description="your image")
-    picture, bars = widgets.Image(format="png", width=280), widgets.Image(format="png")
+    picture, bars = (
+        widgets.Image(format="png", layout={"width": f"{w}px", "object_fit": "contain", "flex": "0 0 auto"})
+        for w in (280, 600)
+    )
     told = widgets.HTML()
 
     def show(image):

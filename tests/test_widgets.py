@@ -50,9 +50,13 @@ def lab(copy, tmp_path):  # noqa: F811
     profile["training"] |= {"steps": 60, "eval_every": 60}
     profile["groups"]["critters"]["data"] |= {"n_fine": 15, "n_test": 30}
     file.write_text(yaml.safe_dump(profile))
-    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True)
-    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')  # every cell is in the page
+    for plugin, content in (
+        ("notebook-extension/tracker", '{"windowingMode": "none"}'),  # every cell is in the page
+        ("apputils-extension/notification", '{"fetchNews": "false", "checkForUpdates": false}'),
+    ):
+        settings = tmp_path / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(content)
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -94,8 +98,8 @@ def wait(condition, seconds: float, what: str):
 def run(browser, address: str, notebook: str, done: str) -> None:
     """Open a notebook, run all its cells, wait until an element (XPath) of the page that we want is there."""
     browser.get(f"{address}/lab/tree/notebooks/{notebook}.ipynb")
-    ready = "return !!(window.jupyterapp && document.querySelector('.jp-Notebook .jp-CodeCell'))"
-    wait(lambda: browser.execute_script(ready), 120, "the notebook does not open")
+    ready = "return window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+    wait(lambda: browser.execute_script(ready), 120, f"{notebook}: no kernel")
     browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
     where = f"{notebook}: the page does not appear"
     element = wait(lambda: next(iter(browser.find_elements("xpath", done)), None), 100, where)
