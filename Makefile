@@ -18,7 +18,7 @@ SNAKEMAKE = $(BIN)/snakemake --cores $(JOBS) --nolock --rerun-incomplete --rerun
             --quiet host reason rules --config profile=$(PROFILE) group=$(GROUP)
 NOTEBOOKS = $(basename $(notdir $(wildcard notebooks/[0-9]*.py)))
 
-.PHONY: reproduce report tune test lab notebooks book
+.PHONY: reproduce report tune test lab notebooks book bench
 reproduce: $(ENV)
 	@export PATH="$(abspath $(BIN)):$$PATH"; $(SNAKEMAKE) -- cells; cells=$$?; $(SNAKEMAKE) -- report && exit $$cells
 
@@ -40,11 +40,14 @@ lab: $(ENV)
 notebooks: $(ENV)  ## .py -> executed .ipynb (toy profile); never edit an .ipynb
 	@cd notebooks && for name in $(NOTEBOOKS); do echo "$$name"; \
 	  ../$(BIN)/jupytext --quiet --to ipynb $$name.py && \
-	  TQDM_DISABLE=1 ../$(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace $$name.ipynb || exit 1; done
+	  TQDM_DISABLE=1 ../$(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --coalesce-streams --inplace $$name.ipynb || exit 1; done
 
 book: $(ENV)  ## a static site of the committed notebooks, tables and figures; nothing is run, nothing is fetched
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d _build/doctrees notebooks _build/book
 	@echo _build/book/index.html
+
+bench: $(ENV)  ## how fast the core is, as ratios -> results/bench/*.json; wants a quiet machine
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench.py
 
 .venv/.ready: requirements.txt pyproject.toml
 	python3.11 -m venv .venv
