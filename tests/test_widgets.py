@@ -45,6 +45,9 @@ def browser(tmp_path):
 def lab(copy, tmp_path):  # noqa: F811
     """JupyterLab on a copy of the repository; yields (its address, the copy)."""
     shrink(copy)
+    shutil.copy(Path(__file__).parents[1] / "pyproject.toml", copy)  # jupytext's settings
+    for made in (copy / "notebooks").glob("*.ipynb"):  # as after `make notebooks`: newer than its source
+        os.utime(made)
     file = copy / "notebooks" / "profiles" / "toy.yaml"
     profile = yaml.safe_load(file.read_text())
     profile["training"] |= {"steps": 60, "eval_every": 60}
