@@ -35,7 +35,7 @@ test: $(ENV)
 	  LABELAUG_OUT="$$out" TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax notebooks
 
 lab: $(ENV)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 notebooks: $(ENV)  ## .py -> executed .ipynb (toy profile); never edit an .ipynb
 	@cd notebooks && for name in $(NOTEBOOKS); do echo "$$name"; \
