@@ -130,7 +130,10 @@ class PathsHead(nn.Module):
         asked = set().union(*implied[n_fine:])  # of a coarse sample
         self.register_buffer("implies", torch.tensor([[float(v in s) for v in nodes] for s in implied]), False)
         self.register_buffer("asked", torch.tensor([v in asked for v in nodes]), False)
-        self.register_buffer("above", self.tree.slot_child.argsort(stable=True)[-len(self.tree.state_node) + 1 :], False)
+        asking = torch.bincount(self.tree.slot_state, self.asked.float(), len(self.tree.state_node)) > 0
+        self.register_buffer("asking", asking, False)
+        below_root = len(self.tree.state_node) - 1
+        self.register_buffer("above", self.tree.slot_child.argsort()[-below_root:], False)  # each state's own slot
         self.register_buffer("order", self.tree.path_label.argsort(), False)
         self.register_buffer("below", below_coarse(graph, labels, n_fine), False)
 
@@ -139,8 +142,8 @@ class PathsHead(nn.Module):
             return noisy_or(log_not(self.log_probs(features)), self.below, y[:, self.n_fine :])
         target = y.float() @ self.implies[: y.shape[1]] > 0  # [B, E]: the slot's node is present
         state = torch.cat([torch.ones_like(target[:, :1]), target[:, self.above]], 1)  # [B, S]: so is the state's
-        if is_coarse:  # a state has something to ask where some slot of it is asked
-            state &= torch.zeros(state.shape[1], device=y.device).index_add(0, self.tree.slot_state, self.asked.float()) > 0
+        if is_coarse:
+            state &= self.asking
         logp = self.decoder.slot_log_probs(features, self.tree, only=state)
         wanted = state[:, self.tree.slot_state] & (self.asked | (not is_coarse))
         return (log_loss(logp, log_not(logp), target) * wanted).sum(1).mean()

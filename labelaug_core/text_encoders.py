@@ -150,9 +150,9 @@ class BertEncoder(nn.Module):
 
 
 def build(settings: dict) -> nn.Module:
-    """settings: {name: lstm, vocabulary, embedding, hidden} or {name: bert, weights, pretrained, dtype, tune: frozen | all}.
+    """settings: {name: lstm, vocabulary, embedding, hidden} or {name: bert, weights, pretrained, dtype, tune}.
 
-    Raises ValueError for another `tune`.
+    tune: `frozen` or `all`. Raises ValueError for another one.
     """
     given = {k: v for k, v in settings.items() if k not in ("name", "tune")}
     if settings["name"] == "lstm":
