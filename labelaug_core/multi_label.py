@@ -78,9 +78,9 @@ class FlatHead(nn.Module):
             return noisy_or(nn.functional.logsigmoid(-self.score(features)), self.below, y[:, self.n_fine :])
         loss = features.new_zeros(())
         if not is_coarse:
-            loss = loss + bce(self.score(features), y.float(), reduction="sum") / len(y)
+            loss = loss + bce(self.score(features), y.to(features), reduction="sum") / len(y)
         if self.archives is not None:
-            above = y[:, self.n_fine :].float() if is_coarse else (y.float() @ self.below).clamp(max=1)
+            above = y[:, self.n_fine :].to(features) if is_coarse else (y.to(features) @ self.below).clamp(max=1)
             loss = loss + bce(self.archives(features), above, reduction="sum") / len(y)
         return loss
 
@@ -96,9 +96,9 @@ class SetHead(LabelSetHead):
     """
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
-        labels = y.float()
+        labels = y.to(features)
         target = (labels @ self.target[: y.shape[1]]).clamp(max=1)
-        weight = (labels @ (1 - self.weight[: y.shape[1]]) == 0).float()
+        weight = (labels @ (1 - self.weight[: y.shape[1]]) == 0).to(features)
         z = self.score(features)
         return nn.functional.binary_cross_entropy_with_logits(z, target, weight, reduction="sum") / len(y)
 
@@ -140,7 +140,7 @@ class PathsHead(nn.Module):
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
         if is_coarse and self.coarse == "noisy-or":
             return noisy_or(log_not(self.log_probs(features)), self.below, y[:, self.n_fine :])
-        target = y.float() @ self.implies[: y.shape[1]] > 0  # [B, E]: the slot's node is present
+        target = y.to(self.implies) @ self.implies[: y.shape[1]] > 0  # [B, E]: the slot's node is present
         state = torch.cat([torch.ones_like(target[:, :1]), target[:, self.above]], 1)  # [B, S]: so is the state's
         if is_coarse:
             state &= self.asking
