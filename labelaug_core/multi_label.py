@@ -178,10 +178,18 @@ def guess(log_probs: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def score(found: dict[str, np.ndarray], y: np.ndarray, decode: str) -> dict[str, float]:
-    """What validation says of a model: micro-F1 at its best threshold, by which it is chosen, and the share of samples
-    whose whole set of labels is right. (decode is for single labels: here every path has its own yes or no.)"""
+    """What validation says of a model: micro-F1 at its best threshold, by which it is chosen, the share of samples
+    whose whole set of labels is right, and -log p of that set, each label a yes or no by itself.
+
+    decode is for single labels; here every path has its own yes or no.
+    """
+    logp = found["log_probs"].astype(float)
     chosen = guess(found["log_probs"], choose_threshold(found["log_probs"], y))
-    return {"val_f1": float(f1_score(y, chosen, average="micro")), "val_accuracy": float(accuracy_score(y, chosen))}
+    return {
+        "val_f1": float(f1_score(y, chosen, average="micro")),
+        "val_accuracy": float(accuracy_score(y, chosen)),
+        "val_nll": float(-np.where(y, logp, np.log(-np.expm1(np.minimum(logp, -1e-6)))).sum(1).mean()),
+    }
 
 
 def measure(found: dict, y: np.ndarray, decode: str, val_found: dict, val_y: np.ndarray) -> dict[str, float]:
