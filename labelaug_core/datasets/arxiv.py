@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from labelaug_core.datasets.base import DataError, Split, Task, Texts, content_hash, data_folder, joint_labels
+from labelaug_core.datasets.base import DataError, Split, Task, content_hash, data_folder, joint_labels
 from labelaug_core.graph import LabelGraph
+from labelaug_core.text_encoders import tokeniser
 
 SNAPSHOT = "arxiv-metadata-oai-snapshot.json"
 
@@ -134,9 +135,11 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     """The ArxivFusion task. Task.fine_only() drops the papers known by archive.
 
     settings: n_fine, n_coarse, n_test (papers of the snapshot in file order: fine, then coarse, then test);
-    use_fine, use_coarse (for learning curves: only the first so many of those, all else staying as it is).
-    Inputs are Texts; y is bool: [N, n_fine] over the categories in train and test, [N, len(labels)] in
-    coarse, where only the paper's archives are set. Raises DataError.
+    use_fine, use_coarse (for learning curves: only the first so many of those, all else staying as it is, the content
+    hash too); tokens, vocabulary or wordpieces (see text_encoders.tokeniser; without them inputs are Texts). The
+    vocabulary is that of the fine and the coarse texts, without their labels, for every arm of a comparison.
+    y is bool: [N, n_fine] over the categories in train and test, [N, len(labels)] in coarse, where only the paper's
+    archives are set. Raises DataError.
     """
     how = "get it from kaggle.com/datasets/Cornell-University/arxiv"
     folder = data_folder("arxiv", "The arXiv snapshot", how)
@@ -155,8 +158,9 @@ def load(graph: LabelGraph, settings: dict) -> Task:
         "test": settings.get("n_test", 10_000),
     }
     used = {"train": settings.get("use_fine"), "coarse": settings.get("use_coarse"), "test": None}
-    splits, sizes, hashed = {}, {}, []
-    for part, rows in read_parts(path, set(columns["categories"]), asked).items():
+    splits, sizes, parts = {}, {}, read_parts(path, set(columns["categories"]), asked)
+    tokenise = tokeniser([text for part in ("train", "coarse") for _, text, _, _ in parts[part]], settings)
+    for part, rows in parts.items():
         sizes[part] = str(len(rows)) if len(rows) == asked[part] else f"{len(rows)} of {asked[part]}"
         if used[part] is not None:
             rows, sizes[part] = rows[: used[part]], str(min(used[part], len(rows)))
@@ -164,7 +168,7 @@ def load(graph: LabelGraph, settings: dict) -> Task:
         for i, (_, _, categories, archives) in enumerate(rows):
             of = columns["archives" if part == "coarse" else "categories"]
             y[i, [of[c] for c in (archives if part == "coarse" else categories)]] = True
-        splits[part] = Split(Texts([text for _, text, _, _ in rows]), y, [name for name, *_ in rows])
-        hashed += [*splits[part].inputs.texts, y]
+        splits[part] = Split(tokenise([text for _, text, _, _ in rows]), y, [name for name, *_ in rows])
     coarse = splits["coarse"] if len(splits["coarse"]) else None
-    return Task(graph, labels, n_fine, splits["train"], splits["test"], coarse, sizes, content_hash(*hashed))
+    hashed = content_hash(*((part, *row[:2], sorted(row[2]), sorted(row[3])) for part in parts for row in parts[part]))
+    return Task(graph, labels, n_fine, splits["train"], splits["test"], coarse, sizes, hashed)

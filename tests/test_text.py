@@ -1,0 +1,146 @@
+"""Several labels a sample: likelihoods by enumeration, the one threshold, odd texts, and Table 2 out of records."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from labelaug_core import multi_label, records, text_report
+from labelaug_core.cell import load_task, run_seed
+from labelaug_core.datasets import notes
+from labelaug_core.graph_file import load_graph
+from labelaug_core.multi_label import FlatHead, PathsHead, SetHead
+from labelaug_core.text_encoders import MINILM, BertEncoder, LSTMEncoder, tokeniser
+from labelaug_core.training import Classifier
+
+ODD = [
+    "",
+    " ",
+    "Ведение заметок 心得",
+    "x" * 100_000,
+    "word " * 20_000,
+    r"\begin{equation}\alpha_{i}^{2}$$\end{equation}",
+]
+
+
+@pytest.fixture
+def small():
+    """(graph, labels, n_fine): two archives with two categories each."""
+    graph = load_graph("notes")
+    kept = {"note", "sky", "sea", "sky.clouds", "sky.birds", "sea.tides", "sea.fish"}
+    graph = graph.without(*(v for v in reversed(graph.nodes) if v not in kept))
+    return graph, ["sky.clouds", "sky.birds", "sea.tides", "sea.fish", "sky", "sea"], 4
+
+
+def archive_sets(fine: np.ndarray) -> np.ndarray:
+    return np.stack([fine[:, :2].any(1), fine[:, 2:].any(1)], axis=1)
+
+
+def test_path_likelihood_sums_to_one_and_a_coarse_sample_is_its_marginal(small):
+    torch.manual_seed(0)
+    head, f = PathsHead(*small, d=5, hidden=6).double(), torch.randn(1, 5, dtype=torch.double)
+
+    def p(row, is_coarse):
+        return torch.exp(-head.loss(f, torch.tensor([row]), is_coarse)).item()
+
+    rows = [r for r in product([False, True], repeat=6) if r[4] >= (r[0] | r[1]) and r[5] >= (r[2] | r[3])]
+    assert sum(p(r, False) for r in rows) == pytest.approx(1, abs=1e-5)
+    for above in product([False, True], repeat=2):
+        assert p([False] * 4 + list(above), True) == pytest.approx(
+            sum(p(r, False) for r in rows if r[4:] == above), abs=1e-5
+        )
+    logp = head.log_probs(f)[0]
+    for k in range(4):  # the product of its steps is a category's marginal
+        assert logp[k].exp().item() == pytest.approx(sum(p(r, False) for r in rows if r[k]), abs=1e-5)
+
+
+def test_noisy_or_is_the_sum_over_all_sets_of_categories(small):
+    torch.manual_seed(0)
+    head, f = FlatHead(*small, d=5).double(), torch.randn(1, 5, dtype=torch.double)
+    every = np.array(list(product([False, True], repeat=4)))
+    p = np.exp([-head.loss(f, torch.tensor(row[None])).item() for row in every])
+    assert p.sum() == pytest.approx(1)
+    for above in product([False, True], repeat=2):
+        y = torch.tensor([[False] * 4 + list(above)])
+        expected = p[(archive_sets(every) == above).all(1)].sum()
+        assert np.exp(-head.loss(f, y, is_coarse=True).item()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_where_the_archive_is_known_its_categories_teach_the_label_set_nothing(small):
+    head = SetHead(*small[:2], small[2], 5)
+    head.loss(torch.randn(1, 5), torch.tensor([[False] * 4 + [True, False]]), is_coarse=True).backward()
+    taught = {v for v, g in zip(small[0].nodes, head.score.bias.grad, strict=True) if g != 0}
+    assert taught == {"note", "sky", "sea", "sea.tides", "sea.fish"}  # no note of the sky alone is about fish
+
+
+@pytest.mark.parametrize("head", [FlatHead, PathsHead])
+def test_an_unknown_reading_of_coarse_is_named(small, head):
+    with pytest.raises(ValueError, match="coarse must be .*'sideways'"):
+        head(*small, 5, coarse="sideways")
+
+
+def test_the_threshold_is_the_best_one_and_no_prediction_is_empty():
+    rng = np.random.default_rng(0)
+    y = rng.random((60, 7)) < 0.3
+    logp = np.log(rng.random((60, 7)) * 0.5 + 0.5 * y).astype(np.float32)
+    best = max(f1_score(y, multi_label.guess(logp, t), average="micro") for t in [*logp.ravel(), 1.0])
+    chosen = multi_label.guess(logp, multi_label.choose_threshold(logp, y))
+    assert f1_score(y, chosen, average="micro") == pytest.approx(best) and chosen.any(1).all()
+    assert multi_label.guess(logp, 1.0).sum() == 60
+
+
+@pytest.mark.parametrize("settings", [{"vocabulary": 50}, {"wordpieces": MINILM}])
+def test_odd_texts_go_through(settings):
+    inputs = tokeniser(ODD, settings | {"tokens": 16})(ODD)
+    x = torch.from_numpy(inputs[np.arange(len(ODD))])
+    assert x.shape == (len(ODD), 16) and x.dtype == torch.int64
+    encoder = LSTMEncoder(50, 8, 8) if "vocabulary" in settings else BertEncoder(pretrained=False)
+    with torch.no_grad():
+        out = encoder.eval()(x)
+        alone = torch.cat([encoder(row[None]) for row in x])  # neither order nor padding matters
+    assert out.shape == (len(ODD), encoder.dim) and out.isfinite().all()
+    torch.testing.assert_close(out, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_bert_trains(small):
+    torch.manual_seed(0)
+    model = Classifier(BertEncoder(pretrained=False, frozen=False), lambda d: PathsHead(*small, d, 8), trunk=8)
+    ids = torch.from_numpy(tokeniser([], {"wordpieces": MINILM, "tokens": 8})(["clouds", "a tide of fish"])[[0, 1]])
+    model(ids, torch.eye(4, dtype=torch.bool)[:2]).backward()
+    assert model.encoder.body.embeddings.word_embeddings.weight.grad.abs().sum() > 0
+
+
+def test_notes_append_and_are_the_same_again():
+    every = load_graph("notes").label_nodes("notes")
+    (few, _), (many, labels) = notes.write(5, 1, every), notes.write(9, 1, every)
+    assert many[:5] == few and all(1 <= len(set(c)) == len(c) <= 3 for c in labels)
+
+
+@pytest.fixture(scope="module")
+def run():
+    settings = records.cell_settings("toy", "notes", "fusion", "label-aug")
+    settings["data"] = settings["data"] | {"n_fine": 60, "n_coarse": 60, "n_test": 50}
+    settings["training"] = settings["training"] | {"steps": 6, "batch": 8, "coarse_batch": 8, "eval_every": 3}
+    task = load_task(settings)
+    return task, run_seed(settings, task, 0), run_seed(settings, task, 0)
+
+
+def test_the_same_seed_gives_the_same_record_and_its_bits_give_its_scores(run):
+    task, (record, kept, _), (again, kept_again, _) = run
+    assert record["test"] == again["test"] and record["history"] == again["history"]
+    assert all(np.array_equal(kept[k], kept_again[k]) for k in kept)
+    predicted = np.unpackbits(kept["predicted"], axis=1, count=task.n_fine).astype(bool)
+    assert np.array_equal(np.unpackbits(kept["y"], axis=1, count=task.n_fine), task.test.y)
+    sums = text_report.counts(predicted[None], task.test.y).sum(1)
+    assert text_report.micro_f1(sums)[0] == pytest.approx(100 * record["test"]["f1"])
+
+
+def test_an_interval_of_f1_holds_its_value_and_of_no_difference_is_zero(run):
+    task, (_, kept, _), _ = run
+    predicted = np.unpackbits(kept["predicted"], axis=1, count=task.n_fine).astype(bool)
+    counts = text_report.counts(np.stack([predicted, task.test.y]), task.test.y)
+    low, high = text_report.f1_interval(counts)
+    assert low <= text_report.micro_f1(counts.sum(1)).mean() <= high
+    assert text_report.f1_interval(counts, counts) == (0, 0)
