@@ -49,9 +49,10 @@ def sentence(row, table: int) -> str:
         return "; ".join(filter(None, [f"{what}: {row.verdict}", paper])) + "."
     clauses = [f"{what}: {row.metric} {row.mean:.2f}{number(row.std, ' ± {:.2f}')} ({row.n_seeds} seeds)"]
     if not pd.isna(row.delta):
+        won = getattr(row, "gained", np.nan)  # of several labels a sample none is won or lost
+        samples = "" if pd.isna(won) else f", {won:.1f} test samples won and {row.lost:.1f} lost of {row.n_test:.0f}"
         clauses += [
-            f"{interval(row)} points against {OTHER[table]}, {row.gained:.1f} test samples won and {row.lost:.1f} lost "
-            f"of {row.n_test:.0f}",
+            f"{interval(row)} points against {OTHER[table]}{samples}",
             meaning(row.delta, row.delta_ci_low, row.delta_ci_high, row.p_holm, OTHER[table]),
         ]
     if not pd.isna(getattr(row, "joining", np.nan)):

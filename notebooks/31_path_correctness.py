@@ -164,7 +164,7 @@ for _, rows in measured.groupby("group") if len(measured) else ():
     for ax, data in zip(axes[0], panels, strict=True):
         for k, m in enumerate(ways):
             part = rows[(rows["dataset"] == data) & (rows["method"] == m)]
-            y = part["question"].map(questions.index) + 0.3 - 0.6 * k / max(len(ways) - 1, 1)
+            y = np.array([questions.index(q) for q in part["question"]]) + 0.3 - 0.6 * k / max(len(ways) - 1, 1)
             ax.hlines(y, 100 * part["rate_low"], 100 * part["rate_high"], color=f"C{k}", lw=1.5)
             ax.plot(100 * part["rate"], y, "o", ms=4, color=f"C{k}", label=METHODS[m].title)
             last = k == len(ways) - 1
