@@ -50,7 +50,7 @@ from labelaug_core.reporting import write_figure
 from labelaug_core.training import to_tensor
 
 records.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
-groups = [g for g in records.load_profile(profile)["groups"] if g in nodes]
+groups = [g for g, spec in records.load_profile(profile)["groups"].items() if g in nodes and "needs" not in spec]
 shown = [group] if group else groups
 torch.set_num_threads(1)
 
