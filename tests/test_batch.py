@@ -32,6 +32,9 @@ def shrink(copy: Path, **changes) -> None:
     profile["training"] |= {"steps": 10, "eval_every": 5}
     group["data"] |= {"n_fine": 5, "n_test": 4, "n_coarse": 3}
     group["cells"] = [{"datasets": ["fine"], "methods": ["ffn", "label-aug"]}]
+    for part in ("ablations", "primary", "tuning"):
+        del group[part]
+    profile["groups"] = {"critters": group}
     group["methods"] |= changes
     (copy / "notebooks" / "profiles" / "toy.yaml").write_text(yaml.safe_dump(profile))
 

@@ -232,7 +232,7 @@ def decoder(
         with torch.no_grad():
             assert_same({"tree": (head.log_probs(few),), "path by path": (path_by_path(head, few),)})
             evaluation = {
-                "FFN": lambda m=models["FFN"], x=x: m.head.log_probs(m.features(x)),
+                "FFN": lambda m=models["FFN"], x=x: m.head.predictions(m.features(x))["log_probs"],
                 "exact marginals": lambda m=models["marginal"], x=x: m.head.log_probs(m.features(x)),
                 "exact marginals, greedy, paths": lambda m=models["marginal"], x=x: m.head.predictions(m.features(x)),
             }
