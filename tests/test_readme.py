@@ -21,6 +21,7 @@ def run(command: str, **environment) -> str:
     """Runs it in the root with this Python's programs first; its output. A failure fails the test."""
     quiet = {"PATH": f"{BIN}:{os.environ['PATH']}", "TQDM_DISABLE": "1", "MAKEFLAGS": ""}
     env = os.environ | quiet | environment
+    env.pop("MAKELEVEL", None)  # else the make inside `make test` also prints its directory
     done = subprocess.run(command, shell=True, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
