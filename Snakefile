@@ -11,16 +11,19 @@ PROFILE = config.get("profile", "toy")
 GROUP = config.get("group") or None
 SPEC = records.load_profile(PROFILE)
 PART = config.get("part", "cells")  # or tuning: seeds of its own, in a folder of its own
-SEEDS = list(range(SPEC["seeds"])) if PART == "cells" else [100, 101, 102]
 RESULTS = Path("results") / PROFILE / ("" if PART == "cells" else PART)
 PARTS = ["cells", "ablations"] if PART == "cells" else [PART]
 CELLS = {  # a group that `needs` data that few have is run when it is asked for
     records.cell_name(**c): c for part in PARTS for c in records.cells(PROFILE, GROUP, part)
     if GROUP or "needs" not in SPEC["groups"][c["group"]]
 }
+SEEDS = {
+    name: list(range(records.seed_count(PROFILE, c["group"]))) if PART == "cells" else [100, 101, 102]
+    for name, c in CELLS.items()
+}
 TODO = [
     name for name, c in CELLS.items()
-    if records.missing_seeds(RESULTS, records.cell_settings(PROFILE, **c), SEEDS)
+    if records.missing_seeds(RESULTS, records.cell_settings(PROFILE, **c), SEEDS[name])
 ]
 for name in TODO:
     (RESULTS / "cells" / f"{name}.done").unlink(missing_ok=True)
@@ -41,7 +44,9 @@ rule train_cell:
     output: touch(str(RESULTS / "cells" / "{cell}.done"))
     log: notebook=str(RESULTS / "cells" / "{cell}.ipynb")  # a log is kept when the run fails
     params:
-        yaml=lambda w: {**CELLS[w.cell], "profile": PROFILE, "seeds": SEEDS, "results_folder": str(RESULTS.resolve())},
+        yaml=lambda w: {
+            **CELLS[w.cell], "profile": PROFILE, "seeds": SEEDS[w.cell], "results_folder": str(RESULTS.resolve()),
+        },
     threads: 1
     shell: RUN + " notebooks/20_train_cell.ipynb {log.notebook:q} -y {params.yaml:q} " + QUIET
 

@@ -226,6 +226,12 @@ def cells(profile: str, group: str | None = None, part: str = "cells") -> list[d
     ]
 
 
+def seed_count(profile: str, group: str) -> int:
+    """How many seeds a cell of this group is trained with: the group's number, or else the profile's."""
+    spec = load_profile(profile)
+    return spec["groups"][group].get("seeds", spec["seeds"])
+
+
 def expand(rows: list[dict]):
     """Rows {datasets: [...], methods: [...], options: [...]} -> (dataset, method, option) of each cell."""
     for row in rows:

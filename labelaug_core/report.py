@@ -83,7 +83,7 @@ def counts(row) -> str:
 
 def command(profile: str, row) -> str:
     """What trains one row of Tables 2 to 4 again; a decoding (`decode=...`) is read from the run without an option."""
-    option, seeds = row.option.partition("decode=")[0], list(range(records.load_profile(profile)["seeds"]))
+    option, seeds = row.option.partition("decode=")[0], list(range(records.seed_count(profile, row.group)))
     cell = f"profile: {profile}, group: {row.group}, dataset: {row.dataset}, method: {row.method}"
     option = f', option: "{option}"' if option else ""
     return f"papermill notebooks/20_train_cell.ipynb out.ipynb -y '{{{cell}{option}, seeds: {seeds}}}'"

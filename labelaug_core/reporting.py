@@ -84,7 +84,7 @@ def load_cell(results: Path, profile: str, cell: dict) -> dict | str:
     settings, name = records.cell_settings(profile, **cell), records.cell_name(**cell)
     needs = spec["groups"][cell["group"]].get("needs", spec.get("needs"))
     why, found = f"needs {needs}" if needs else "no record", []
-    for seed in range(spec["seeds"]):
+    for seed in range(records.seed_count(profile, cell["group"])):
         path = records.record_path(results, name, seed)
         if path.is_file():
             try:
@@ -107,7 +107,7 @@ def load_cell(results: Path, profile: str, cell: dict) -> dict | str:
         "validation": np.mean([r["validation"]["val_accuracy"] for r, _ in found]),
         "n_train": found[0][0]["data"]["n_train"],
         "device": found[0][0]["device"],
-        "planned": spec["seeds"],
+        "planned": records.seed_count(profile, cell["group"]),
     }
 
 

@@ -31,7 +31,7 @@ def load_cell(profile: str, cell: dict) -> dict | str:
     spec, found, why = records.load_profile(profile), [], "no record"
     needs = spec["groups"][cell["group"]].get("needs", spec.get("needs"))
     why = f"needs {needs}" if needs else why
-    for seed in range(spec["seeds"]):
+    for seed in range(records.seed_count(profile, cell["group"])):
         path = records.record_path(records.OUT / "results" / profile, name, seed)
         if path.is_file():
             try:
@@ -59,7 +59,7 @@ def load_cell(profile: str, cell: dict) -> dict | str:
         "first": found[0][1],
         "n_train": found[0][0]["data"]["n_train"],
         "device": found[0][0]["device"],
-        "planned": spec["seeds"],
+        "planned": records.seed_count(profile, cell["group"]),
     }
 
 
