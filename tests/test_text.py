@@ -56,6 +56,14 @@ def test_path_likelihood_sums_to_one_and_a_coarse_sample_is_its_marginal(small):
         assert logp[k].exp().item() == pytest.approx(sum(p(r, False) for r in rows if r[k]), abs=1e-5)
 
 
+def test_the_features_reach_the_first_state_unsquashed(small):
+    """Eq. 1 mixes f_0 into f_1: behind a tanh no coordinate of f_1 could leave [-1, 1]."""
+    torch.manual_seed(0)
+    head = PathsHead(*small, d=5, hidden=64)
+    f_1 = head.decoder._root(10 * torch.randn(8, 5), head.tree, head.decoder._tokens())
+    assert f_1.abs().max() > 2 and head.decoder.embedding.weight.std().item() == pytest.approx(0.1, abs=0.02)
+
+
 def test_noisy_or_is_the_sum_over_all_sets_of_categories(small):
     torch.manual_seed(0)
     head, f = FlatHead(*small, d=5).double(), torch.randn(1, 5, dtype=torch.double)
