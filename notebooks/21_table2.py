@@ -78,7 +78,7 @@ display(Markdown(text_report.markdown(frame, profile)))
 
 # %%
 curve = [c for c in records.cells(profile, part="ablations") if c["group"] in set(frame["group"])]
-every = [c for c in cells + curve if not c["option"] and c["dataset"] != "fine-same-compute"]
+every = [c for c in cells if not c["option"] and c["dataset"] != "fine-same-compute"] + curve
 learned = text_report.results(profile, every)[0] if curve else frame.iloc[:0]
 sizes = [records.cell_settings(profile, **c)["data"] for c in every] if curve else []
 learned["fine"] = [d.get("use_fine", d["n_fine"]) for d in sizes]
@@ -87,7 +87,7 @@ learned["joined"] = learned["coarse"] > 0
 learned = learned[learned["n_seeds"] > 0]
 whole = {g: part["coarse"].max() for g, part in learned.groupby("group")}
 for group, part in learned.groupby("group"):
-    shown = part[(part["coarse"] == 0) | (part["coarse"] == whole[group])]
+    shown = part[part["option"].eq("") & ((part["coarse"] == 0) | (part["coarse"] == whole[group]))]
     if shown["fine"].nunique() > 1:
         figure, ax = plt.subplots(figsize=(6.5, 4))
         text_report.draw_curve(shown, ax, "fine")
@@ -95,10 +95,12 @@ for group, part in learned.groupby("group"):
         write_figure(figure, profile, f"table2_{group}_curve")
 
 # %% [markdown]
-# The same in numbers, with the number of archive-only papers.
+# The same in numbers, with the number of archive-only papers. The weight of the coarse batches was chosen with all fine
+# papers, where the flat heads want a small one; with few fine papers they do better with the weight of label-aug, so
+# both are shown.
 
 # %%
-columns = ["group", "method", "fine", "coarse", "n_seeds", "mean", "ci_low", "ci_high"]
+columns = ["group", "method", "option", "fine", "coarse", "n_seeds", "mean", "ci_low", "ci_high"]
 learned.sort_values(["group", "method", "coarse", "fine"])[columns].round(2).style.hide(axis="index").format(
     precision=2
 )
