@@ -113,7 +113,7 @@ def noise(model, task) -> list[dict]:
     with torch.no_grad():
         features = model.eval().features(to_tensor(task.train, rows.numpy(), "cpu"))
     path_logp, r = tree.path_log_probs(head.decoder.slot_log_probs(features, tree)), losses.reward(tree, y)
-    average, exact = float((path_logp.exp() * r).sum(1).mean()), gradient(head, losses.expected_reward(path_logp, r))
+    average, exact = (path_logp.exp() * r).sum(1).mean().item(), gradient(head, losses.expected_reward(path_logp, r))
     out = []
     for name in beyond.ESTIMATORS[:-1]:
         total, square = torch.zeros_like(exact), 0.0
@@ -125,6 +125,7 @@ def noise(model, task) -> list[dict]:
     return out
 
 
+# %%
 given, rows, reference = settings("fine", "label-aug"), [], None
 for when in ("untrained", "trained"):
     steps = 1 if when == "untrained" else given["training"]["steps"]
