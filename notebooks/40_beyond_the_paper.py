@@ -53,6 +53,7 @@ NAMES = {
 }
 
 
+# %%
 def settings(dataset: str, method: str, **changes) -> dict:
     """A cell's settings; a new head takes those of WordTree, its nearest relative."""
     known = records.cell_settings(profile, group, dataset, "wordtree" if method in beyond.HEADS else method)
@@ -271,6 +272,7 @@ def without(task, names: list[str]):
     return replace(task, graph=graph.without(*dropped), labels=labels, coarse=coarse)
 
 
+# %%
 rows = []
 for data, task in {"fine": fine, joins[-1]: tasks[joins[-1]]}.items():
     given = settings(data, "label-aug-question")
