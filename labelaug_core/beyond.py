@@ -3,18 +3,18 @@ same models with fewer fine labels or another graph. Nothing that the paper's ta
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from labelaug_core import cell, losses, records, single_label
 from labelaug_core.baselines import FFNHead
 from labelaug_core.datasets.base import Split, Task
-from labelaug_core.evaluation import hierarchical_bootstrap, sign_flip_p
+from labelaug_core.evaluation import compare
 from labelaug_core.graph import LabelGraph
 from labelaug_core.label_aug import PathHead
 from labelaug_core.training import hold_out, predict, seed_everything, train
@@ -90,17 +90,16 @@ class HexHead(nn.Module):
 
     def __init__(self, graph: LabelGraph, labels: list[str], n_fine: int, d: int):
         super().__init__()
-        self.score, self.labels, self.n_fine = nn.Linear(d, len(graph.nodes)), labels, n_fine
-        names = sorted(set(graph.exclusive))
+        self.score = nn.Linear(d, len(graph.nodes))
         on = torch.zeros(n_fine, len(graph.nodes), dtype=torch.bool)
         for i, label in enumerate(labels[:n_fine]):
             on[i, [graph.index[v] for v in _on(graph, label)]] = True
-        question = [names.index(g) if (g := graph.group.get(v)) in names else len(names) + i
-                    for i, v in enumerate(graph.nodes)]  # fmt: skip
-        used = sorted(set(question))
-        member = torch.tensor([[q == u for q in question] for u in used])  # [Q, N]: the answers to each question
+        asked = {v: g if graph.exclusive.get(g := graph.group.get(v)) else v for v in graph.nodes}
+        number = {q: i for i, q in enumerate(dict.fromkeys(asked.values()))}  # a node that competes with none: its own
+        question = torch.tensor([number[asked[v]] for v in graph.nodes])
+        member = nn.functional.one_hot(question).bool().T  # [Q, N]: the answers to each question
         self.register_buffer("answers", on[:, None] & member, persistent=False)  # [K, Q, N]
-        self.register_buffer("question", torch.tensor([used.index(q) for q in question]), persistent=False)
+        self.register_buffer("question", question, persistent=False)
         self.register_buffer("node", torch.tensor([graph.index[v] for v in labels]), persistent=False)
         self.register_buffer("on", on, persistent=False)
 
@@ -139,7 +138,7 @@ def relabel(task: Task, share: float, seed: int) -> Task:
     coarse_of = np.array([_coarse_label(task, i) for i in range(task.n_fine)])
     n_keep = max(1, round((1 - share) * len(y)))
     order = rng.permutation(len(y))
-    turn = np.array([(y[order[:i]] == y[k]).sum() for i, k in enumerate(order)])  # first of its class, second, ...
+    turn = pd.Series(y[order]).groupby(y[order]).cumcount()  # the first of its class, the second, ...
     kept = np.sort(order[np.argsort(turn, kind="stable")[:n_keep]])
     rest = np.setdiff1d(np.arange(len(y)), kept)
     coarse = task.train.take(rest)
@@ -160,7 +159,7 @@ def run(folder: Path, name: str, settings: dict, task: Task, seed: int) -> np.nd
 
     settings: as of a cell; `method` may also be one of HEADS; `estimator` asks for EstimatorHead.
     """
-    settings = settings | {"experiment": name, "code": _code()}
+    settings = settings | {"experiment": name, "code": records.code_hash(settings["source"], "beyond")}
     path = records.record_path(folder, name, seed)
     try:
         if not records.stale(records.read_record(path), settings, task.content_hash):
@@ -197,16 +196,12 @@ def run(folder: Path, name: str, settings: dict, task: Task, seed: int) -> np.nd
     return kept["exact"] == kept["y"]
 
 
-def _code() -> str:
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-
-
 def summary(right: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
     """Accuracy of an arm over seeds, and its difference to another on the same seeds and samples: right [seeds, N]."""
     value = 100 * right.mean(1)
     out = {"n_seeds": len(value), "accuracy": value.mean(), "accuracy_std": value.std(ddof=1)}
     if reference is not None:
-        delta = 100.0 * (right.astype(float) - reference)
-        low, high = hierarchical_bootstrap(delta)
-        out |= {"delta": delta.mean(), "ci_low": low, "ci_high": high, "p": sign_flip_p(delta.mean(1))}
+        found = compare(right, reference)
+        out |= {"delta": found["delta"], "ci_low": found["delta_ci_low"], "ci_high": found["delta_ci_high"],
+                "p": found["p_value"]}  # fmt: skip
     return out | {"seeds": " ".join(f"{v:.2f}" for v in value)}

@@ -56,10 +56,11 @@ def _short(value) -> str:
 
 
 @functools.cache
-def code_hash(source: str) -> str:
-    """Hash of the code that decides the numbers of a group: comments, docstrings and layout do not count."""
+def code_hash(source: str, *more: str) -> str:
+    """Hash of the code that decides the numbers of a group (and of more files of the core): comments, docstrings and
+    layout do not count."""
     trees = []
-    for name in DECIDING + GROUPS.get(source, ("", []))[1]:
+    for name in [*DECIDING, *GROUPS.get(source, ("", []))[1], *more]:
         tree = ast.parse((CORE / f"{name}.py").read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)

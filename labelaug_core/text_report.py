@@ -5,7 +5,7 @@ F1 is a ratio of sums, so its intervals are bootstraps of the sums: of each pape
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -82,18 +82,25 @@ def micro_f1(sums: np.ndarray) -> np.ndarray:
     return 100 * 2 * sums[..., 0] / np.maximum(sums[..., 1] + sums[..., 2], 1)
 
 
+@cache
+def draws(n_seeds: int, n_papers: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """n bootstrap samples: the seeds drawn [n, seeds], and how often each paper was [n, papers]."""
+    rng, seeds, times = np.random.default_rng(seed), [], []
+    for _ in range(n):
+        seeds.append(rng.integers(n_seeds, size=n_seeds))
+        times.append(np.bincount(rng.integers(n_papers, size=n_papers), minlength=n_papers))
+    return np.array(seeds), np.array(times, dtype=float)
+
+
 def f1_interval(a: np.ndarray, b: np.ndarray | None = None, n: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the mean over seeds of micro-F1, or of its difference a - b: counts [seeds, N, 3].
 
     The hierarchical bootstrap of evaluation.py for a ratio: seeds are drawn again, and papers, the same ones for
     every seed and for both arms.
     """
-    rng, means = np.random.default_rng(seed), []
-    for _ in range(n):
-        seeds = rng.integers(len(a), size=len(a))
-        times = np.bincount(rng.integers(a.shape[1], size=a.shape[1]), minlength=a.shape[1])
-        per_seed = [micro_f1(np.einsum("n,snc->sc", times, x, optimize=True)) for x in (a, b) if x is not None]
-        means.append((per_seed[0] - per_seed[1] if b is not None else per_seed[0])[seeds].mean())
+    seeds, times = draws(*a.shape[:2], n, seed)
+    f1 = [micro_f1(np.stack([times @ one for one in x], axis=1)) for x in (a, b) if x is not None]  # [n, seeds]
+    means = np.take_along_axis(f1[0] - f1[1] if b is not None else f1[0], seeds, axis=1).mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
@@ -170,7 +177,9 @@ def results(profile: str, cells: list[dict]) -> tuple[pd.DataFrame, dict]:
             continue
         row |= summary(found) | paired(found, loaded.get(reference))
         if cell["dataset"] not in FINE:
-            joining = paired(found, loaded.get(better_fine(loaded, cell["group"], cell["method"])))
+            few = records.cell_name(cell["group"], cell["dataset"].replace("fusion", "fine"), cell["method"])
+            alone = few if cell["dataset"] != "fusion" and few in loaded else None  # a join of fewer fine papers
+            joining = paired(found, loaded.get(alone or better_fine(loaded, cell["group"], cell["method"])))
             row |= {f"joining{end}": joining.get(f"delta{end}", np.nan) for end in ("", "_ci_low", "_ci_high")}
         rows.append(row | ({"verdict": "the reference"} if name == reference else {}))
     frame = pd.DataFrame(rows).reindex(columns=TEXT_COLUMNS).astype({"verdict": object})

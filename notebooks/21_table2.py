@@ -79,17 +79,11 @@ display(Markdown(text_report.markdown(frame, profile)))
 # %%
 curve = [c for c in records.cells(profile, part="ablations") if c["group"] in set(frame["group"])]
 every = [c for c in cells if not c["option"] and c["dataset"] != "fine-same-compute"] + curve
-learned, read = text_report.results(profile, every) if curve else (frame.iloc[:0], {})
+learned = text_report.results(profile, every)[0] if curve else frame.iloc[:0]
 sizes = [records.cell_settings(profile, **c)["data"] for c in every] if curve else []
 learned["fine"] = [d.get("use_fine", d["n_fine"]) for d in sizes]
 learned["coarse"] = [d.get("use_coarse", d["n_coarse"]) if d.get("join") else 0 for d in sizes]
 learned["joined"] = learned["coarse"] > 0
-for i, c in enumerate(every if curve else []):  # joining: against the same method with as many fine papers alone
-    alone = "fine" if "coarse" in c["dataset"] else c["dataset"].replace("fusion", "fine")
-    here, other = read[records.cell_name(**c)], read.get(records.cell_name(**c | {"dataset": alone, "option": ""}))
-    gain = text_report.paired(here, other) if learned["joined"][i] and isinstance(here, dict) else {}
-    for end in ("", "_ci_low", "_ci_high"):
-        learned.loc[i, f"joining{end}"] = gain.get(f"delta{end}", np.nan)
 learned = learned[learned["n_seeds"] > 0]
 whole = {g: part["coarse"].max() for g, part in learned.groupby("group")}
 for group, part in learned.groupby("group"):
@@ -111,9 +105,7 @@ columns += ["joining", "joining_ci_low", "joining_ci_high"]
 learned = learned.sort_values(["group", "method", "coarse", "fine"])[columns]
 if len(learned):
     learned.to_csv(records.OUT / "results" / profile / "table2_curve.csv", index=False, float_format="%.4f")
-learned.style.hide(axis="index").format(
-    precision=2
-)
+learned.style.hide(axis="index").format(precision=2)
 
 # %% [markdown]
 # ## Which archives gain

@@ -64,7 +64,7 @@ def test_hex_is_a_softmax_over_all_legal_states(graph):
         y = torch.tensor([i, i])
         assert head.loss(x, y, is_coarse=True).item() == pytest.approx(-np.log(p).mean())
     assert head.loss(x, torch.tensor([3, 5])).item() == pytest.approx(
-        float(-head.predictions(x)["log_probs"][[0, 1], [3, 5]].mean())
+        -head.predictions(x)["log_probs"][[0, 1], [3, 5]].mean().item()
     )
 
 
@@ -74,10 +74,10 @@ def test_flat_marginal_sums_the_labels_below(graph):
     x = torch.randn(2, 3)
     p = head.predictions(x)["log_probs"].exp()
     cats = [i for i, v in enumerate(labels) if "cat" in graph.ancestors(v)]
-    assert float(head.loss(x, torch.tensor([len(labels)] * 2), is_coarse=True)) == pytest.approx(
-        float(-p[:, cats].sum(1).log().mean()), abs=1e-5
+    assert head.loss(x, torch.tensor([len(labels)] * 2), is_coarse=True).item() == pytest.approx(
+        -p[:, cats].sum(1).log().mean().item(), abs=1e-5
     )
-    assert float(head.loss(x, torch.tensor([2, 4]))) == pytest.approx(float(-p[[0, 1], [2, 4]].log().mean()), abs=1e-5)
+    assert head.loss(x, torch.tensor([2, 4])).item() == pytest.approx(-p[[0, 1], [2, 4]].log().mean().item(), abs=1e-5)
 
 
 def test_relabelling_keeps_classes_even_and_tells_no_more_than_the_coarse_label(graph):
