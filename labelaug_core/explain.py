@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import os
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from labelaug_core.cell import build, fit, kind, load_task
+from labelaug_core.datasets.base import Task
+from labelaug_core.encoders import cache_folder
 from labelaug_core.graph import EOP
+from labelaug_core.methods import METHODS
+from labelaug_core.records import code_hash
+from labelaug_core.training import Classifier, hold_out, seed_everything
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,29 @@ class Explanation:
     def p(self, node: str) -> float:
         """Probability of the step to a node of the path."""
         return next(s.p for s in self.steps if s.answer == node)
+
+
+def trained(settings: dict, seed: int) -> tuple[Classifier, Task]:
+    """A cell's model and the task it was trained on. Its weights are kept in cache_folder(), under the hash of all
+    that decides them, so that a figure is made again without training; an unreadable file is made anew."""
+    task = load_task(settings)
+    decides = [settings, seed, code_hash(settings["source"]), task.content_hash, torch.__version__]
+    path = cache_folder() / f"model-{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]}.pt"
+    fine, _ = hold_out(task.train, settings["training"]["val_fraction"], seed)
+    seed_everything(seed)
+    head, used = kind(task).build_head(METHODS[settings["method"]], replace(task, train=fine), settings["head"], seed)
+    model = build(settings, used, head)
+    try:
+        model.load_state_dict(torch.load(path, weights_only=True))
+    except Exception:  # torch, zipfile and pickle each raise their own kinds here
+        model, used, *_ = fit(settings, task, seed)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            torch.save(model.state_dict(), partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    return model, used
 
 
 @torch.no_grad()

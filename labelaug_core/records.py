@@ -120,6 +120,7 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
         training["batch"] += training["coarse_batch"]
     source = g.get("of", group)
     graph = load_yaml((CORE / "graphs" / f"{source}.yaml").read_text(encoding="utf-8"))
+    more = {"code": code_hash(source, *g["code"])} if "code" in g else {}  # files that only this group has
     return {
         "group": group,
         "source": source,
@@ -131,6 +132,7 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
         "training": training,
         "head": head,
         "graph": _short({k: graph[k] for k in ("root", "groups", "labels")}),
+        **more,
     }
 
 

@@ -79,7 +79,7 @@ display(Markdown(text_report.markdown(frame, profile)))
 # %%
 curve = [c for c in records.cells(profile, part="ablations") if c["group"] in set(frame["group"])]
 every = [c for c in cells if not c["option"] and c["dataset"] != "fine-same-compute"] + curve
-learned = text_report.results(profile, every)[0] if curve else frame.iloc[:0]
+learned = text_report.results(profile, every, loaded)[0] if curve else frame.iloc[:0]
 sizes = [records.cell_settings(profile, **c)["data"] for c in every] if curve else []
 learned["fine"] = [d.get("use_fine", d["n_fine"]) for d in sizes]
 learned["coarse"] = [d.get("use_coarse", d["n_coarse"]) if d.get("join") else 0 for d in sizes]

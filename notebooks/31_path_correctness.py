@@ -47,8 +47,8 @@ from IPython.display import Markdown, display
 from labelaug_core import records
 
 records.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
-from labelaug_core.cell import fit, load_task
-from labelaug_core.explain import explain
+from labelaug_core.cell import load_task
+from labelaug_core.explain import explain, trained
 from labelaug_core.graph_file import load_graph
 from labelaug_core.interpret import answers, mistakes, open_groups, path_correctness, rating_summary, reliability
 from labelaug_core.methods import METHODS, variant
@@ -182,13 +182,13 @@ for _, rows in measured.groupby("group") if len(measured) else ():
 # %% [markdown]
 # ## The same by eye
 #
-# Where nobody knows the truth, look. We train one model, ask it the node's question for every test image, and lay out
-# those whose best path goes through the node and is **nondeterministic**, drawn at random by the seed. (Asked, because
-# Algorithm 2 itself seldom goes there: see `greedy` above. A solid frame is its own path.)
+# Where nobody knows the truth, look. We take one model, as in notebook 30, ask it the node's question for every test
+# image, and lay out those whose best path goes through the node and is **nondeterministic**, drawn at random by the
+# seed. (Asked, because Algorithm 2 itself seldom goes there: see `greedy` above. A solid frame is its own path.)
 
 # %%
 node, settings = nodes[group][0], records.cell_settings(profile, group, dataset, method)
-model, task, _, _ = fit(settings, load_task(settings), seed)
+model, task = trained(settings, seed)
 images = load_task(settings | {"encoder": settings["encoder"] | {"tune": "all"}}).test.inputs
 device, chunks = next(model.parameters()).device, np.array_split(np.arange(len(task.test)), len(task.test) // 256 + 1)
 asked = [e for rows in chunks for e in explain(model, to_tensor(task.test, rows, device), task.graph.group[node])]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelaug_core import encoders, records, single_label, training
+from labelaug_core import encoders, explain, records, single_label, training
 from labelaug_core.baselines import FFNHead, LabelSetHead, pseudo_label
 from labelaug_core.cell import fit, load_task, run_seed
 from labelaug_core.datasets.base import DataError, Split, Task
@@ -269,3 +269,19 @@ def test_the_temperature_is_found_and_leaves_the_classes_alone():
     y = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
     sharp = torch.from_numpy(3 * logits).log_softmax(1).numpy()
     assert single_label.temperature(sharp, y) == pytest.approx(3, rel=0.1)
+
+
+def test_a_model_kept_for_a_figure_is_the_trained_one_and_is_made_anew_when_damaged(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))
+    settings = records.cell_settings("toy", "critters", "fusion", "label-aug", "steps=3,eval_every=3")
+    first, used = explain.trained(settings, seed=1)
+    kept = next(tmp_path.glob("model-*.pt"))
+    assert kept.stat().st_mtime_ns and not list(tmp_path.glob("*.partial"))
+    whole, before = kept.read_bytes(), kept.stat().st_mtime_ns
+    again, task = explain.trained(settings, seed=1)
+    assert kept.stat().st_mtime_ns == before and task.train.ids == used.train.ids
+    kept.write_bytes(whole[: len(whole) // 2])
+    anew, _ = explain.trained(settings, seed=1)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]) and torch.equal(value, anew.state_dict()[name])
+    assert len(kept.read_bytes()) == len(whole)
