@@ -2,14 +2,19 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+from test_batch import copy, shrink  # noqa: F401  a fixture: the repository with a small toy profile
 from test_training import HEADS, SETTINGS, classifier, features_task, train
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+PROFILE = ["snakemake", "--profile", "notebooks/profiles/slurm"]
 EXACT = ("ffn", "label-set", "expected-reward", "marginal", "question")  # Algorithm 1 samples paths: other draws
 
 
@@ -50,3 +55,81 @@ def test_two_processes_give_the_loss_curve_of_one_at_the_same_global_batch(tmp_p
         np.testing.assert_allclose(mean, one[name]["loss"], atol=1e-4, rtol=0, err_msg=name)
         for process in two:  # one model, in both processes
             np.testing.assert_allclose(process[name]["val_nll"], one[name]["val_nll"], atol=1e-4, rtol=0)
+
+
+SBATCH = r"""#!/bin/bash
+# A cluster of one machine: the job runs at once, and its end is known when it has been sent.
+printf '%s\n' "$*" >> "$SLURM_STAND_IN/sent"
+while [ $# -gt 0 ]; do case $1 in -D) folder=$2;; --output) log=$2;; esac; shift; done
+cd "$folder" && SLURM_JOB_ID=$$ sh /dev/stdin > "${log//%j/$$}" 2>&1 && state=COMPLETED || state=FAILED
+echo "$$|$state" >> "$SLURM_STAND_IN/jobs"
+echo $$
+"""
+COMMANDS = {
+    "sbatch": SBATCH,
+    "srun": '#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done; exec "$@"\n',  # a step: the same machine
+    "sacct": '#!/bin/bash\n[[ "$*" == *--name* ]] && cat "$SLURM_STAND_IN/jobs"; true\n',
+    "sinfo": "#!/bin/bash\necho 'PARTITION\nsmall*'\n",
+}
+
+
+@pytest.fixture
+def cluster(tmp_path_factory):
+    """Stand-ins for SLURM's commands; the environment that finds them, and the folder where they note their calls."""
+    folder = tmp_path_factory.mktemp("slurm")
+    for name, script in COMMANDS.items():
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+    (folder / "jobs").touch()
+    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "SLURM_STAND_IN": str(folder), "XDG_CACHE_HOME": str(folder / "xdg")}
+    environment.pop("LABELAUG_OUT", None)
+    return environment, folder
+
+
+@pytest.mark.parametrize("profile", ["toy", "cpu", "paper"])
+def test_the_slurm_profile_plans_every_cell(cluster, profile):
+    """With nothing recorded every cell is a job; only the profile of the GPU asks for one."""
+    environment, folder = cluster
+    for name in ("labelaug_core", "notebooks", "Snakefile"):
+        (folder / name).symlink_to(ROOT / name)
+    command = [*PROFILE, "cells", "--config", f"profile={profile}", "--dry-run"]
+    plan = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    text = plan.stdout + plan.stderr
+    cells = int(re.search(r"0 of (\d+) cells are recorded", text)[1])
+    assert cells > 40 and re.search(rf"train_cell +{cells}\n", text)
+    wanted = [line for line in text.splitlines() if "resources:" in line and "gpu=" in line]
+    asked = "mem_mb=4000", "runtime=120", "cpus_per_task=1", f"gpu={int(profile == 'paper')}"
+    assert len(wanted) == cells and all(a in line for line in wanted for a in asked)
+
+
+def test_a_batch_through_slurm_leaves_its_records_and_finds_nothing_to_do_again(cluster, copy):  # noqa: F811
+    environment, stand_in = cluster
+    shrink(copy)
+    environment |= {"PYTHONPATH": str(copy), "LABELAUG_CACHE": str(copy / "cache")}
+    command = [*PROFILE, "--slurm-init-seconds-before-status-checks", "1", "--config", "profile=toy", "--"]
+
+    def batch() -> str:
+        run = subprocess.run([*command, "cells"], cwd=copy, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout + run.stderr
+
+    batch()
+    assert len(list((copy / "results" / "toy" / "runs").glob("*.json"))) == 4
+    sent = (stand_in / "sent").read_text().splitlines()
+    assert len(sent) == 2 and all("--mem 4000 " in call and " -t 120 " in call for call in sent)
+    assert "2 of 2 cells are recorded, nothing to be done" in batch()
+
+
+def test_a_job_leaves_the_marks_of_other_jobs_alone(copy):  # noqa: F811
+    """Each job reads the Snakefile again, maybe between another cell's last record and its mark `.done`."""
+    shrink(copy)
+    mark = copy / "results" / "toy" / "cells" / "critters__fine__ffn.done"
+    mark.parent.mkdir(parents=True)
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    for mode, kept in (("remote", True), ("default", False)):
+        mark.touch()
+        command = [Path(sys.executable).parent / "snakemake", "--mode", mode, "--nolock", "--cores", "1", "--dry-run"]
+        subprocess.run([*command, "cells"], cwd=copy, env=environment, check=True, capture_output=True)
+        assert mark.exists() == kept
