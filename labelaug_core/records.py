@@ -142,7 +142,8 @@ def cell_name(group: str, dataset: str, method: str, option: str = "") -> str:
     """The cell's part of file names. Raises RecordError for what could leave the folder or mean more to a shell."""
     parts = [group, dataset, method, *([option] if option else [])]
     if bad := [p for p in parts if not re.fullmatch(r"\w[\w.,+=-]*", p)]:
-        raise RecordError(f"{bad[0]!r} cannot be part of a file name: use letters, digits and . , + - = _, a letter or digit first")
+        rule = "use letters, digits and . , + - = _, first a letter or a digit"
+        raise RecordError(f"{bad[0]!r} cannot be part of a file name: {rule}")
     return "__".join(parts)
 
 
