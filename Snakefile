@@ -1,7 +1,8 @@
 # The batch: one papermill run a cell, then the notebooks that make tables and figures out of the records.
 #   snakemake --cores 2 cells report --config profile=toy [group=critters]
 # A cell is run when a seed of it has no valid record; records, not file times, decide that. On a cluster:
-#   snakemake --executor slurm --jobs 20 cells --config profile=paper
+#   snakemake --profile notebooks/profiles/slurm cells --config profile=paper
+import json
 import sys
 from pathlib import Path
 
@@ -25,8 +26,9 @@ TODO = [
     name for name, c in CELLS.items()
     if records.missing_seeds(RESULTS, records.cell_settings(PROFILE, **c), SEEDS[name])
 ]
-for name in TODO:
-    (RESULTS / "cells" / f"{name}.done").unlink(missing_ok=True)
+if workflow.is_main_process:  # a job of a cluster reads this file, too, while others finish
+    for name in TODO:
+        (RESULTS / "cells" / f"{name}.done").unlink(missing_ok=True)
 REPORTS = SPEC["reports"]
 RUN = "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
 QUIET = "2> >(sed '/IPKernelApp.*encryption/d' >&2)"  # a kernel's remark at every start
@@ -44,10 +46,11 @@ rule train_cell:
     output: touch(str(RESULTS / "cells" / "{cell}.done"))
     log: notebook=str(RESULTS / "cells" / "{cell}.ipynb")  # a log is kept when the run fails
     params:
-        yaml=lambda w: {
-            **CELLS[w.cell], "profile": PROFILE, "seeds": SEEDS[w.cell], "results_folder": str(RESULTS.resolve()),
-        },
+        yaml=lambda w: json.dumps(  # JSON is YAML, whatever the names hold
+            {**CELLS[w.cell], "profile": PROFILE, "seeds": SEEDS[w.cell], "results_folder": str(RESULTS.resolve())}
+        ),
     threads: 1
+    resources: gpu=int(PROFILE == "paper")
     shell: RUN + " notebooks/20_train_cell.ipynb {log.notebook:q} -y {params.yaml:q} " + QUIET
 
 
@@ -67,5 +70,5 @@ for notebook, outputs in REPORTS.items():
         output: [update(f) for f in outputs]
         log: notebook=str(RESULTS / "cells" / f"{notebook}.ipynb")
         params:
-            notebook=f"notebooks/{notebook}.ipynb", yaml={"profile": PROFILE},
+            notebook=f"notebooks/{notebook}.ipynb", yaml=json.dumps({"profile": PROFILE}),
         shell: RUN + " {params.notebook:q} {log.notebook:q} -y {params.yaml:q} " + QUIET

@@ -9,6 +9,7 @@ from labelaug_core.graph import LabelGraph
 
 YELLOW, GREEN, BLUE, PINK, PALE = "#f9dd77", "#b1dca4", "#b4d1f0", "#f4c1d6", "#e4e4e4"
 RED, GREY, INK, FULL = "#c8242f", "#777777", "#555555", dict(left=0, right=1, bottom=0, top=1)
+NAME = dict(parse_math=False)  # a name is shown as it is, also one with dollars in it
 _width = lambda text: 0.073 * len(text) + 0.22  # noqa: E731  of a node's box
 
 
@@ -18,7 +19,7 @@ def _fit(fig, ax, left: float, right: float, bottom: float, top: float):
     return ax.set(xlim=(left, right), ylim=(bottom, top)) and fig
 
 
-def _box(ax, at, text: str, color: str, width: float = 0, height: float = 0.3, edge: str = INK) -> None:
+def _box(ax, at, text: str, color: str, width: float = 0, height: float = 0.3, edge: str = INK, math=False) -> None:
     w, h = (width or _width(text)) - 0.1, height - 0.1
     ax.add_patch(
         FancyBboxPatch(
@@ -32,7 +33,7 @@ def _box(ax, at, text: str, color: str, width: float = 0, height: float = 0.3, e
             zorder=4,
         )
     )
-    ax.text(*at, text, ha="center", va="center", fontsize=9, zorder=5)
+    ax.text(*at, text, ha="center", va="center", fontsize=9, zorder=5, parse_math=math)
 
 
 def _frame(ax, left: float, right: float, bottom: float, top: float) -> None:
@@ -106,7 +107,7 @@ def draw_graph(
         name = (x + 0.03, top + 0.25) if sideways else (x - 0.06 * len(g) + 0.02, top)  # out of the arrows' way
         x, right = (x, max(right, x + 0.06 * len(g) + 0.06)) if sideways else (name[0] - 0.05, right)
         _frame(ax, x, right, y - 0.2, top + (0.37 if sideways else 0.2))
-        ax.text(*name, g, fontsize=7.5, style="italic", color="#666660", va="center", zorder=6)
+        ax.text(*name, g, fontsize=7.5, style="italic", color="#666660", va="center", zorder=6, **NAME)
         left = min(left, x)
     for u, v in (edge for edge in kinds if at.keys() >= set(edge)):
         (x, y), (a, b) = at[u], at[v]
@@ -150,7 +151,7 @@ def figure_1(graph: LabelGraph, path, fine: str, coarse: str):
             x, color[v] = x + _width(v) + 0.22, c
         for f, at, meet in ((name, y, y), ("$f$", y - 3.35, -3.35)):
             _photo(ax, -3.9, at, fur)
-            _box(ax, (-2.6, meet), f, PALE, 0.6, 0.6)
+            _box(ax, (-2.6, meet), f, PALE, 0.6, 0.6, math=True)
             _arrow(ax, (-3.45, at), (-2.92, meet))
         _arrow(ax, (-2.28, y), (-1.7, y))
     ax.text(-4.4, 1.2, "Single label: for each dataset a network and a flat list", fontsize=11, weight="bold")
@@ -194,13 +195,14 @@ def figure_3(steps: list[tuple[str, str, dict[str, dict[str, float]]]]):
             for answer, p in reversed(answers.items()):
                 ink = RED if answer == chosen else "#6f8fb5"
                 ax.add_patch(Rectangle((x + 0.22, y - 0.07), 0.55 * p, 0.14, fc=ink, zorder=4))
-                ax.text(x + 0.16, y, answer, ha="right", va="center", fontsize=8, color=ink if ink == RED else "black")
+                shade = ink if ink == RED else "black"
+                ax.text(x + 0.16, y, answer, ha="right", va="center", fontsize=8, color=shade, **NAME)
                 ax.text(x + 0.26 + 0.55 * p, y, f"{p:.2f}", va="center", fontsize=7.5)
                 if ink == RED and t + 1 < len(steps):
                     end, side = (x + 3.2 - _width(steps[t + 1][0]) / 2, -1), x + 1.6
                     _arrow(ax, (x + 1.2, y), (side, y), (side, 0), (side, -1), end, color=RED)
                 y += 0.22
-            ax.text(x - 1.1, y, block, fontsize=7.5, style="italic", color="#666660", va="center")
+            ax.text(x - 1.1, y, block, fontsize=7.5, style="italic", color="#666660", va="center", **NAME)
             y += 0.3
         _frame(ax, x - 1.15, x + 1.18, 0.66, y - 0.17)
         last, highest = x + 0.42, max(highest, y)
@@ -212,11 +214,12 @@ def draw_steps(ax, steps) -> None:
     for i, s in enumerate(reversed(steps)):
         ax.barh([i, i], [s.p, -s.runner_up_p], color=["#2a7f9e", "0.8"])
         inside = s.p > 0.45  # a name that is longer than its bar stands beside it
-        ax.text(0.02 if inside else s.p + 0.02, i, s.answer, va="center", color="white" if inside else INK, fontsize=9)
-        ax.text(-0.02, i, s.runner_up or "", va="center", ha="right", fontsize=8, color="0.35")
+        at, ink = (0.02, "white") if inside else (s.p + 0.02, INK)
+        ax.text(at, i, s.answer, va="center", color=ink, fontsize=9, **NAME)
+        ax.text(-0.02, i, s.runner_up or "", va="center", ha="right", fontsize=8, color="0.35", **NAME)
         ax.text(1.02, i, f"{s.p:.2f}", va="center", fontsize=8)
-    ax.set(yticks=range(len(steps)), yticklabels=[s.question for s in reversed(steps)], xlim=(-1, 1))
-    ax.set(xticks=[-1, 0, 1], xticklabels=["1", "0", "1"])
+    ax.set_yticks(range(len(steps)), [s.question for s in reversed(steps)], **NAME)
+    ax.set(xlim=(-1, 1), xticks=[-1, 0, 1], xticklabels=["1", "0", "1"])
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -246,10 +249,11 @@ def figure_4(rows, width: int = 8):
             ax.add_patch(Rectangle((x, y - side / 2), side, side, **frame))
             label, ink = (e.path[-1], "#222222") if right else (f"✗ {e.path[-1]}", RED)
             mid = x + side / 2
-            ax.text(mid, y - 0.56, label, ha="center", va="top", fontsize=7, color=ink, weight="bold")
-            ax.text(mid, y - 0.69, f"p({node.split('-')[0]}) = {e.p(node):.2f}", ha="center", va="top", fontsize=7)
+            style = dict(ha="center", va="top", fontsize=7, **NAME)
+            ax.text(mid, y - 0.56, label, color=ink, weight="bold", **style)
+            ax.text(mid, y - 0.69, f"p({node.split('-')[0]}) = {e.p(node):.2f}", **style)
             if not right:
-                ax.text(mid, y - 0.82, f"is {truth}", ha="center", va="top", fontsize=7, color=RED)
+                ax.text(mid, y - 0.82, f"is {truth}", color=RED, **style)
     bottom, right = -high * (len(rows) - 1) - 1.0, 0.1 + width * (side + gap)
     legend = (
         (CERTAIN, "-", "deterministic path"),

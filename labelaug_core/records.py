@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +80,14 @@ load_yaml = functools.cache(yaml.safe_load)  # by its text: a table reads the sa
 
 
 def load_profile(name: str) -> dict:
-    """notebooks/profiles/<name>.yaml. Raises RecordError for an unknown profile."""
-    path = ROOT / "notebooks" / "profiles" / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise RecordError(f"there is no profile {name!r} (known: {known})")
-    return load_yaml(path.read_text(encoding="utf-8"))
+    """notebooks/profiles/<name>.yaml. Raises RecordError for an unknown profile, or one that is not (safe) YAML."""
+    files = {p.stem: p for p in sorted((ROOT / "notebooks" / "profiles").glob("*.yaml"))}
+    if name not in files:
+        raise RecordError(f"there is no profile {name!r} (known: {', '.join(files)})")
+    try:
+        return load_yaml(files[name].read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecordError(f"{name}.yaml: not valid YAML: {error}") from None
 
 
 def parse_option(option: str) -> dict:
@@ -103,6 +106,7 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     Raises RecordError naming an unknown group, dataset, method or option.
     """
     spec = load_profile(profile)
+    cell_name(group, dataset, method, option)
     for what, value, known in (
         ("group", group, spec["groups"]),
         ("dataset", dataset, spec["groups"].get(group, {}).get("datasets", {})),
@@ -137,7 +141,12 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
 
 
 def cell_name(group: str, dataset: str, method: str, option: str = "") -> str:
-    return "__".join([group, dataset, method, *([option] if option else [])])
+    """The cell's part of file names. Raises RecordError for what could leave the folder or mean more to a shell."""
+    parts = [group, dataset, method, *([option] if option else [])]
+    if bad := [p for p in parts if not re.fullmatch(r"\w[\w.,+=-]*", p)]:
+        rule = "use letters, digits and . , + - = _, first a letter or a digit"
+        raise RecordError(f"{bad[0]!r} cannot be part of a file name: {rule}")
+    return "__".join(parts)
 
 
 def record_path(results: Path, name: str, seed: int) -> Path:

@@ -46,7 +46,7 @@ def sentence(row, table: int) -> str:
     if not pd.isna(row.paper_delta):
         paper += (" and a difference of " if paper else "the paper has a difference of ") + f"{row.paper_delta:+.2f}"
     if not row.n_seeds:
-        return "; ".join(filter(None, [f"{what}: {row.verdict}", paper])) + "."
+        return "; ".join(filter(None, [f"{what}: {plain(row.verdict)}", paper])) + "."
     clauses = [f"{what}: {row.metric} {row.mean:.2f}{number(row.std, ' ± {:.2f}')} ({row.n_seeds} seeds)"]
     if not pd.isna(row.delta):
         won = getattr(row, "gained", np.nan)  # of several labels a sample none is won or lost
@@ -58,7 +58,7 @@ def sentence(row, table: int) -> str:
     if not pd.isna(getattr(row, "joining", np.nan)):
         side = "may be chance" if row.joining_ci_low <= 0 <= row.joining_ci_high else "its interval excludes zero"
         clauses.append(f"the join alone makes {interval(row, 'joining')}, {side}")
-    return "; ".join(filter(None, [*clauses, paper, row.verdict])) + "."
+    return "; ".join(filter(None, [*clauses, paper, plain(row.verdict)])) + "."
 
 
 def meaning(delta: float, low: float, high: float, p_holm: float, other: str) -> str:
@@ -78,7 +78,7 @@ def counts(row) -> str:
             part = f"{here:,.0f}" + ("" if pd.isna(of) or of <= here else f" of {of:,.0f}") + f" {name}"
             paper = getattr(row, f"{key}_paper")
             parts.append(part + ("" if pd.isna(paper) else f" (the paper: {paper:,.0f})"))
-    return f"{plain(row.dataset)} of {plain(row.group)}: {'; '.join([*parts, row.verdict])}."
+    return f"{plain(row.dataset)} of {plain(row.group)}: {'; '.join([*parts, plain(row.verdict)])}."
 
 
 def command(profile: str, row) -> str:

@@ -247,8 +247,8 @@ def markdown(frame: pd.DataFrame, table: int = 3) -> str:
     """A table as people read it: value ± spread, difference with its interval, p after Holm, the paper's, verdict."""
     rows = list(frame.itertuples())
     shown = {
-        "group": frame["group"],
-        "data": frame["dataset"],
+        "group": frame["group"].map(plain),
+        "data": frame["dataset"].map(plain),
         "method": [title(r) for r in rows],
         "accuracy": ["" if pd.isna(r.mean) else f"{r.mean:.2f}" + number(r.std, " ± {:.2f}") for r in rows],
         f"{CHANGE[table]} [95 %]": [interval(r) for r in rows],
@@ -258,7 +258,7 @@ def markdown(frame: pd.DataFrame, table: int = 3) -> str:
         "paper": [number(r.paper) for r in rows],
         "its difference": [number(r.paper_delta, "{:+.2f}") for r in rows],
         "seeds": frame["n_seeds"],
-        "verdict": frame["verdict"],
+        "verdict": frame["verdict"].map(plain),
     }
     if table == 4:
         del shown["joining alone [95 %]"], shown["paper"]
@@ -272,8 +272,8 @@ def as_markdown(frame: pd.DataFrame) -> str:
 
 
 def plain(text: str) -> str:
-    """Names from data as text in Markdown and HTML: what could be markup is escaped."""
-    return re.sub(r"([\\`*_{}\[\]<>#|&])", lambda m: f"&#{ord(m[1])};", str(text))
+    """Names from data as text in Markdown and HTML, on one line: what could be markup is escaped."""
+    return re.sub(r"([\\`*_{}\[\]<>#|&$~\n\r])", lambda m: f"&#{ord(m[1])};", str(text))
 
 
 def write_table(frame: pd.DataFrame, profile: str, table: int) -> None:

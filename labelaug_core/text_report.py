@@ -203,8 +203,8 @@ def markdown(frame: pd.DataFrame, profile: str) -> str:
     return as_markdown(
         pd.DataFrame(
             {
-                "group": frame["group"],
-                "data": frame["dataset"],
+                "group": frame["group"].map(plain),
+                "data": frame["dataset"].map(plain),
                 "method": [f"{encoder_name(profile, r.group)} + {title(r)}" for r in rows],
                 "micro-F1": ["" if pd.isna(r.mean) else f"{r.mean:.2f}" + number(r.std, " ± {:.2f}") for r in rows],
                 "macro, by sample": [number(r.f1_macro, "{:.1f}, ") + number(r.f1_samples, "{:.1f}") for r in rows],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from html import escape
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -60,7 +61,7 @@ def rater(images, ids: list[str], group: str, node: str, file: Path) -> widgets.
     def show(_=None):
         if at < len(ids):
             picture.value = png(images[at])
-            told.value = f"{at + 1} of {len(ids)}: does it show <b>{node}</b>?"
+            told.value = f"{at + 1} of {len(ids)}: does it show <b>{escape(node)}</b>?"
         else:
             told.value = f"Done: {len(ids)} images judged. Thank you. Run the next cell for the rate."
         for b in buttons:
@@ -116,7 +117,8 @@ def explorer(images, names: list[str], explain_one) -> widgets.Widget:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
         plt.close(figure)
-        picture.value, bars.value, told.value = png(image), buffer.getvalue(), f"<pre>{format_explanation(e)}</pre>"
+        picture.value, bars.value = png(image), buffer.getvalue()
+        told.value = f"<pre>{escape(format_explanation(e))}</pre>"
 
     def read(change):
         try:

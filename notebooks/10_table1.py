@@ -392,7 +392,7 @@ for (group, between), pairs in found.groupby(["group", "between"], sort=False):
     for (top, bottom), pair in zip(axes.T, pairs.itertuples(), strict=True):
         for ax, part, name in ((top, a, pair.one), (bottom, b, pair.other)):
             ax.imshow(picture(getattr(task, part), name))
-            ax.set_title(f"{part}\n{name}", fontsize=7)
+            ax.set_title(f"{part}\n{name}", fontsize=7, parse_math=False)
             ax.axis("off")
     figure.suptitle(f"{group}: {between}, the closest of {len(found.query('group == @group and between == @between'))}", fontsize=10)
     figure.tight_layout(h_pad=1.5)

@@ -140,7 +140,7 @@ for i, e in zip(some, explanations, strict=True):
 figure, axes = plt.subplots(3, 2, figsize=(8, 5.4), width_ratios=[1, 3])
 for (left, right), i, e in zip(axes, some, explanations, strict=True):
     left.imshow(images[g][np.array([i])][0])
-    left.set_title(e.path[-1], fontsize=9)
+    left.set_title(e.path[-1], fontsize=9, parse_math=False)
     left.axis("off")
     draw_steps(right, e.steps)
 figure.tight_layout()

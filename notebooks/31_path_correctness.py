@@ -53,7 +53,7 @@ from labelaug_core.graph_file import load_graph
 from labelaug_core.interpret import answers, mistakes, open_groups, path_correctness, rating_summary, reliability
 from labelaug_core.methods import METHODS, variant
 from labelaug_core.prefix_tree import PrefixTree
-from labelaug_core.reporting import as_markdown, load_cell, write_figure
+from labelaug_core.reporting import as_markdown, load_cell, plain, write_figure
 from labelaug_core.training import to_tensor
 
 torch.set_num_threads(1)
@@ -132,7 +132,7 @@ def show(rows: pd.DataFrame) -> None:
     columns = {"group": rows["group"], "data": rows["dataset"], "method": [METHODS[m].title for m in rows["method"]]}
     for name in ("question", "node"):
         if rows[name].nunique() > 1:
-            columns[name] = rows[name]
+            columns[name] = rows[name].map(plain)
     for name in ("rate", "chance", "majority", "greedy", "greedy_rate"):
         if name in rows and rows[name].notna().any():
             columns[name] = [percent(r, name) for _, r in rows.iterrows()]
@@ -207,7 +207,7 @@ if len(sheet):
         ax.spines[:].set_visible(False)
     for ax, i in zip(axes.flat, sheet, strict=False):
         ax.imshow(images[np.array([i])][0])
-        ax.set_title(f"{asked[i].path[-1]}\np = {asked[i].p(node):.2f}", fontsize=6.5)
+        ax.set_title(f"{asked[i].path[-1]}\np = {asked[i].p(node):.2f}", fontsize=6.5, parse_math=False)
         ax.spines[:].set(visible=True, color="#2e9b48", linewidth=2, linestyle="-" if asked[i].greedy else "--")
     figure.suptitle(f"{group}: nondeterministic paths through {node}", fontsize=9)
     write_figure(figure, profile, f"contact_sheet_{group}")

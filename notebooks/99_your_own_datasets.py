@@ -115,7 +115,7 @@ for row, place in zip(axes, (fine_folder, coarse_folder), strict=True):
         ax.axis("off")
     for ax, c in zip(row, sorted(set(labels)), strict=False):
         ax.imshow(inputs[np.array([labels.index(c)])][0])
-        ax.set_title(c, fontsize=8)
+        ax.set_title(c, fontsize=8, parse_math=False)
     row[0].text(-0.15, 0.5, place.name, transform=row[0].transAxes, rotation=90, ha="right", va="center")
 figure.tight_layout()
 plt.show()
@@ -329,7 +329,7 @@ explanations = explain(models["label-aug, fusion"], inputs)
 figure, axes = plt.subplots(1, len(rows), figsize=(2.6 * len(rows), 2.8), squeeze=False)
 for ax, row, e in zip(axes[0], rows, explanations, strict=True):
     ax.imshow(task.test.inputs[np.array([row])][0])
-    ax.set_title(f"{task.labels[task.test.y[row]]}\ndecoded: {e.path[-1]}", fontsize=8)
+    ax.set_title(f"{task.labels[task.test.y[row]]}\ndecoded: {e.path[-1]}", fontsize=8, parse_math=False)
     ax.axis("off")
     print(f"{task.test.ids[row]}, in truth {task.labels[task.test.y[row]]}:")
     print(format_explanation(e), "\n")

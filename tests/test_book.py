@@ -1,6 +1,7 @@
 """The book as a reader's browser sees it: every page, on a desktop and 400 px wide."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -82,7 +83,7 @@ def found(pages: dict, key: str) -> dict:
 
 
 def test_every_page_loads_without_errors_and_from_its_own_server(site, desktop):
-    assert {f"{name}.html" for name in [*NOTEBOOKS, "index", "results", "search"]} <= set(desktop)
+    assert {f"{name}.html" for name in [*NOTEBOOKS, "index", "results", "guarantees", "search"]} <= set(desktop)
     assert found(desktop, "errors") == {}
     fetched = [url for facts in desktop.values() for url in facts["fetched"]]
     assert fetched and [url for url in fetched if not url.startswith((site[0], "data:"))] == []
@@ -136,3 +137,13 @@ def test_readable_at_400_pixels(browser, site, desktop):
     narrow = {page: open_page(browser, site[0] + page, 400) for page in site[1]}
     assert {page: facts["page_width"] for page, facts in narrow.items() if facts["page_width"] > 400} == {}
     assert found(narrow, "cut") == found(narrow, "small") == {}
+
+
+def test_the_page_of_guarantees_cites_tests_that_exist():
+    page = (ROOT / "notebooks" / "guarantees.md").read_text(encoding="utf-8")
+    cited = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", page)
+    known = {file.name: set(re.findall(r"^def (test_\w+)", file.read_text(), re.M)) for file in ROOT.glob("tests/*.py")}
+    assert len(cited) > 30
+    assert [c for c in cited if c[0] not in known or (c[1] and c[1] not in known[c[0]])] == []
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line[2:5] not in ("---", "gua")]
+    assert [row for row in rows if "`test_" not in row] == [], "a promise without a test"

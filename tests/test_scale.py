@@ -1,0 +1,135 @@
+"""At scale: a batch through SLURM (stand-ins for its commands run the jobs here), and training on two processes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_batch import copy, shrink  # noqa: F401  a fixture: the repository with a small toy profile
+from test_training import HEADS, SETTINGS, classifier, features_task, train
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+PROFILE = ["snakemake", "--profile", "notebooks/profiles/slurm"]
+EXACT = ("ffn", "label-set", "expected-reward", "marginal", "question")  # Algorithm 1 samples paths: other draws
+
+
+def curves() -> dict[str, dict]:
+    """Every head's loss and validation -log p after each step, and how many samples a step this process saw."""
+    found = {}
+    for name in EXACT:
+        task, seen = features_task(), set()
+        task = task if name != "ffn" else task.fine_only()
+        model = classifier(task, HEADS[name](task))
+        forward = model.forward
+        model.forward = lambda *parts, forward=forward, seen=seen: seen.add(len(parts[0])) or forward(*parts)
+        _, history = train(model, task, task.train, SETTINGS | {"eval_every": 1, "weight_decay": 0.01}, 0)
+        found[name] = {k: [row[k] for row in history] for k in ("loss", "val_nll")} | {"seen": list(seen)}
+    return found
+
+
+def test_two_processes_give_the_loss_curve_of_one_at_the_same_global_batch(tmp_path):
+    """No dropout, no batch norm, no sampling, so that equality can be asked for. A loss is the mean over processes."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import json, sys, test_scale\n"
+        "from accelerate import PartialState\n"
+        "found = test_scale.curves()\n"
+        "json.dump(found, open(f'{sys.argv[1]}/{PartialState().process_index}.json', 'w'))\n"
+    )
+    command = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    command = [sys.executable, *command.split(), "--dynamo_backend", "no", "--main_process_port", "0"]
+    paths = os.pathsep.join([str(TESTS), *sys.path[1:]])
+    environment = os.environ | {"PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launched = subprocess.run([*command, script, tmp_path], env=environment, capture_output=True, text=True)
+    assert launched.returncode == 0, launched.stderr
+    one, two = curves(), [json.loads(file.read_text()) for file in sorted(tmp_path.glob("[0-9].json"))]
+    assert len(two) == 2
+    for name in EXACT:
+        assert one[name]["seen"] == [16] and [process[name]["seen"] for process in two] == [[8], [8]]
+        mean = np.mean([process[name]["loss"] for process in two], axis=0)
+        np.testing.assert_allclose(mean, one[name]["loss"], atol=1e-4, rtol=0, err_msg=name)
+        for process in two:  # one model, in both processes
+            np.testing.assert_allclose(process[name]["val_nll"], one[name]["val_nll"], atol=1e-4, rtol=0)
+
+
+SBATCH = r"""#!/bin/bash
+# A cluster of one machine: the job runs at once, and its end is known when it has been sent.
+printf '%s\n' "$*" >> "$SLURM_STAND_IN/sent"
+while [ $# -gt 0 ]; do case $1 in -D) folder=$2;; --output) log=$2;; esac; shift; done
+cd "$folder" && SLURM_JOB_ID=$$ sh /dev/stdin > "${log//%j/$$}" 2>&1 && state=COMPLETED || state=FAILED
+echo "$$|$state" >> "$SLURM_STAND_IN/jobs"
+echo $$
+"""
+COMMANDS = {
+    "sbatch": SBATCH,
+    "srun": '#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done; exec "$@"\n',  # a step: the same machine
+    "sacct": '#!/bin/bash\n[[ "$*" == *--name* ]] && cat "$SLURM_STAND_IN/jobs"; true\n',
+    "sinfo": "#!/bin/bash\necho 'PARTITION\nsmall*'\n",
+}
+
+
+@pytest.fixture
+def cluster(tmp_path_factory):
+    """Stand-ins for SLURM's commands; the environment that finds them, and the folder where they note their calls."""
+    folder = tmp_path_factory.mktemp("slurm")
+    for name, script in COMMANDS.items():
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+    (folder / "jobs").touch()
+    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "SLURM_STAND_IN": str(folder), "XDG_CACHE_HOME": str(folder / "xdg")}
+    environment.pop("LABELAUG_OUT", None)
+    return environment, folder
+
+
+@pytest.mark.parametrize("profile", ["toy", "cpu", "paper"])
+def test_the_slurm_profile_plans_every_cell(cluster, profile):
+    """With nothing recorded every cell is a job; only the profile of the GPU asks for one."""
+    environment, folder = cluster
+    for name in ("labelaug_core", "notebooks", "Snakefile"):
+        (folder / name).symlink_to(ROOT / name)
+    command = [*PROFILE, "cells", "--config", f"profile={profile}", "--dry-run"]
+    plan = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    text = plan.stdout + plan.stderr
+    cells = int(re.search(r"0 of (\d+) cells are recorded", text)[1])
+    assert cells > 40 and re.search(rf"train_cell +{cells}\n", text)
+    wanted = [line for line in text.splitlines() if "resources:" in line and "gpu=" in line]
+    asked = "mem_mb=4000", "runtime=120", "cpus_per_task=1", f"gpu={int(profile == 'paper')}"
+    assert len(wanted) == cells and all(a in line for line in wanted for a in asked)
+
+
+def test_a_batch_through_slurm_leaves_its_records_and_finds_nothing_to_do_again(cluster, copy):  # noqa: F811
+    environment, stand_in = cluster
+    shrink(copy)
+    environment |= {"PYTHONPATH": str(copy), "LABELAUG_CACHE": str(copy / "cache")}
+    command = [*PROFILE, "--slurm-init-seconds-before-status-checks", "1", "--config", "profile=toy", "--"]
+
+    def batch() -> str:
+        run = subprocess.run([*command, "cells"], cwd=copy, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout + run.stderr
+
+    batch()
+    assert len(list((copy / "results" / "toy" / "runs").glob("*.json"))) == 4
+    sent = (stand_in / "sent").read_text().splitlines()
+    assert len(sent) == 2 and all("--mem 4000 " in call and " -t 120 " in call for call in sent)
+    assert "2 of 2 cells are recorded, nothing to be done" in batch()
+
+
+def test_a_job_leaves_the_marks_of_other_jobs_alone(copy):  # noqa: F811
+    """Each job reads the Snakefile again, maybe between another cell's last record and its mark `.done`."""
+    shrink(copy)
+    mark = copy / "results" / "toy" / "cells" / "critters__fine__ffn.done"
+    mark.parent.mkdir(parents=True)
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    for mode, kept in (("remote", True), ("default", False)):
+        mark.touch()
+        command = [Path(sys.executable).parent / "snakemake", "--mode", mode, "--nolock", "--cores", "1", "--dry-run"]
+        subprocess.run([*command, "cells"], cwd=copy, env=environment, check=True, capture_output=True)
+        assert mark.exists() == kept
