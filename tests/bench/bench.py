@@ -168,22 +168,22 @@ def block_softmax(nodes: tuple[int, ...], rounds: int, batch: int = 64) -> list[
 # -- the path decoder against an FFN ------
 
 
-def classifier(graph: LabelGraph, objective: str | None, d: int, hidden: int, **options) -> Classifier:
-    """A trained method's classifier on features [B, d]: FFN (objective None), or the path decoder."""
+def classifier(graph: LabelGraph, objective: str | None, encoder: torch.nn.Module, hidden: int) -> Classifier:
+    """A trained method's classifier: FFN (objective None), or the path decoder."""
     fine = graph.label_nodes(next(iter(graph.labels)))
     torch.manual_seed(0)
 
     def head(width: int):
         if objective is None:
             return FFNHead(width, len(fine))
-        return PathHead(graph, graph.label_nodes(), len(fine), width, hidden, objective=objective, **options)
+        return PathHead(graph, graph.label_nodes(), len(fine), width, hidden, objective=objective)
 
-    return Classifier(Identity(d), head)
+    return Classifier(encoder, head)
 
 
-def training_step(model: Classifier, n_fine: int, batch: int, d: int):
-    """One step of AdamW on random features, as a function."""
-    x, y = torch.randn(batch, d), torch.randint(n_fine, (batch,))
+def training_step(model: Classifier, n_fine: int, x: torch.Tensor):
+    """One step of AdamW on a batch x with random labels, as a function."""
+    y = torch.randint(n_fine, (len(x),))
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
 
     def step() -> None:
@@ -222,13 +222,13 @@ def decoder(
     rows = []
     for name in graphs:
         graph = load_graph(name)
-        models = {"FFN": classifier(graph, None, d, hidden)}
-        models |= {o: classifier(graph, o, d, hidden) for o in OBJECTIVES}
-        head = models["marginal"].head
-        steps = {m: training_step(model, len(head.fine_tree.labels), batch, d) for m, model in models.items()}
+        models = {"FFN": classifier(graph, None, Identity(d), hidden)}
+        models |= {o: classifier(graph, o, Identity(d), hidden) for o in OBJECTIVES}
+        head, x = models["marginal"].head, torch.randn(batch, d)
+        steps = {m: training_step(model, len(head.fine_tree.labels), x) for m, model in models.items()}
         at = {"graph": name, "nodes": len(graph.nodes), "paths": len(head.fine_tree.paths), "batch": batch}
         rows += [{"what": "training step"} | at | row for row in race(steps, rounds)]
-        x, few = torch.randn(batch, d), torch.randn(2, head.decoder.start.in_features)
+        few = torch.randn(2, head.decoder.start.in_features)
         with torch.no_grad():
             assert_same({"tree": (head.log_probs(few),), "path by path": (path_by_path(head, few),)})
             evaluation = {
@@ -246,10 +246,11 @@ def decoder(
     sizes += [("nodes", questions_graph(k, 4), batch) for k in grow["labels"]]
     sizes += [("paths", questions_graph(37, q), batch) for q in grow["questions"]]
     for what, graph, b in sizes:
-        models = {"FFN": classifier(graph, None, d, hidden), "question": classifier(graph, "question", d, hidden)}
+        models = {"FFN": None, "question": "question"}
+        models = {m: classifier(graph, objective, Identity(d), hidden) for m, objective in models.items()}
         tree = models["question"].head.fine_tree
         at = {"graph": graph.name, "nodes": len(graph.nodes), "paths": len(tree.paths), "batch": b}
-        steps = {m: training_step(model, len(tree.labels), b, d) for m, model in models.items()}
+        steps = {m: training_step(model, len(tree.labels), torch.randn(b, d)) for m, model in models.items()}
         rows += [{"what": f"training step, growing {what}"} | at | row for row in race(steps, rounds)]
     return rows
 

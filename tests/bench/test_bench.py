@@ -4,6 +4,8 @@ import json
 import platform
 
 import bench
+import bench_encoding
+import bench_scale
 import pytest
 import torch
 
@@ -37,3 +39,29 @@ def test_block_sizes_add_up(n, shape):
 def test_unequal_results_are_not_timed():
     with pytest.raises(AssertionError, match="wrong one"):
         bench.assert_same({"a": (torch.zeros(2),), "wrong one": (torch.ones(2),)})
+
+
+def test_decoding_bench_runs():
+    rows = bench_scale.decoding((100,), rounds=1, batch=2, d=4, hidden=4)
+    found = [r["contestant"] for r in rows]
+    assert found == ["FFN", "greedy", "beam of 8", "greedy, prefix tree", "FFN", "sampled paths"]
+    assert all(r["labels_per_second"] > 0 for r in rows[:4])
+    assert all(r["nodes"] == 111 and r["paths"] == 200 for r in rows)
+    assert rows[0]["adjacency_mb"] < 0.1
+
+
+def test_another_greedy_path_is_not_timed(monkeypatch):
+    monkeypatch.setattr(bench_scale, "greedy", lambda decoder, f, edges: (torch.zeros(len(f), dtype=torch.long), None))
+    with pytest.raises(AssertionError, match="greedy"):
+        bench_scale.decoding((100,), rounds=1, batch=16, d=4, hidden=4)
+
+
+def test_whole_step_bench_runs():
+    rows = bench_scale.whole_step((("tf_efficientnet_lite0", 32, 2),), rounds=1, hidden=4)
+    assert [r["contestant"] for r in rows] == ["FFN", "question", "algorithm-1"] and rows[0]["ratio"] == 1
+
+
+def test_encoding_bench_runs():
+    few, more = bench_encoding.encoding((2, 40), size=32, encoder="small-cnn")
+    assert (few["images"], more["images"]) == (2, 40) and few["peak_mb_ratio"] == 1
+    assert more["images_mb"] == 0.1 and more["peak_mb"] > 100 and more["images_per_second"] > 0
