@@ -73,14 +73,9 @@ def table_cells(profile: str, table: int) -> list[dict]:
     return [cell for family in rows.values() for cell in family]
 
 
-def load_cell(results: Path, profile: str, cell: dict) -> dict | str:
-    """The cell's valid records -> {seeds, correct [seeds, samples], y [samples], ...}; or a text: why there are none.
-
-    The option `decode=exact` or `decode=greedy` reads the other decoding of the records without an option.
-    """
+def valid_records(results: Path, profile: str, cell: dict) -> tuple[list[tuple[dict, dict]], str]:
+    """The cell's valid records as (record, predictions), all of one test set; and why there are none, or not all."""
     spec = records.load_profile(profile)
-    option, _, decode = cell["option"].partition("decode=")
-    cell = cell | {"option": option}
     settings, name = records.cell_settings(profile, **cell), records.cell_name(**cell)
     needs = spec["groups"][cell["group"]].get("needs", spec.get("needs"))
     why, found = f"needs {needs}" if needs else "no record", []
@@ -95,10 +90,19 @@ def load_cell(results: Path, profile: str, cell: dict) -> dict | str:
                     found.append((record, records.read_predictions(path)))
             except records.RecordError as error:  # the other rows are shown; this cell's seed runs again
                 why = str(error)
+    return [(r, p) for r, p in found if np.array_equal(p["y"], found[0][1]["y"])], why
+
+
+def load_cell(results: Path, profile: str, cell: dict) -> dict | str:
+    """The cell's valid records -> {seeds, correct [seeds, samples], y [samples], ...}; or a text: why there are none.
+
+    The option `decode=exact` or `decode=greedy` reads the other decoding of the records without an option.
+    """
+    option, _, decode = cell["option"].partition("decode=")
+    found, why = valid_records(results, profile, cell | {"option": option})
     if not found:
         return why
     y = found[0][1]["y"]
-    found = [(r, p) for r, p in found if np.array_equal(p["y"], y)]
     correct = np.stack([p["greedy" if (decode or r["decode"]) == "greedy" else "exact"] == y for r, p in found])
     return {
         "seeds": [r["seed"] for r, _ in found],

@@ -14,7 +14,18 @@ import pandas as pd
 from labelaug_core import records
 from labelaug_core.evaluation import holm, sign_flip_p
 from labelaug_core.graph_file import load_graph
-from labelaug_core.reporting import COLUMNS, FINE, as_markdown, interval, number, plain, title, verdict
+from labelaug_core.reporting import (
+    COLUMNS,
+    FINE,
+    as_markdown,
+    better_fine,
+    interval,
+    number,
+    plain,
+    title,
+    valid_records,
+    verdict,
+)
 
 MORE = ["f1_macro", "f1_samples", "f1_archive", "f1_archive_ci_low", "f1_archive_ci_high"]
 TEXT_COLUMNS = [
@@ -27,26 +38,11 @@ def load_cell(profile: str, cell: dict) -> dict | str:
 
     counts [seeds, N, 3] and archive_counts: of each paper the labels that are found, guessed and true.
     """
-    settings, name = records.cell_settings(profile, **cell), records.cell_name(**cell)
-    spec, found, why = records.load_profile(profile), [], "no record"
-    needs = spec["groups"][cell["group"]].get("needs", spec.get("needs"))
-    why = f"needs {needs}" if needs else why
-    for seed in range(records.seed_count(profile, cell["group"])):
-        path = records.record_path(records.OUT / "results" / profile, name, seed)
-        if path.is_file():
-            try:
-                record = records.read_record(path)
-                if reason := records.stale(record, settings):
-                    why = f"record is stale: {reason}"
-                else:
-                    found.append((record, records.read_predictions(path)))
-            except records.RecordError as error:
-                why = str(error)
+    found, why = valid_records(records.OUT / "results" / profile, profile, cell)
     if not found:
         return why
-    labels, below = taxonomy(settings["source"])
+    labels, below = taxonomy(found[0][0]["settings"]["source"])
     y = np.unpackbits(found[0][1]["y"], axis=1, count=len(labels)).astype(bool)
-    found = [(r, p) for r, p in found if np.array_equal(p["y"], found[0][1]["y"])]
     predicted = np.stack([np.unpackbits(p["predicted"], axis=1, count=len(labels)).astype(bool) for _, p in found])
     return {
         "seeds": [r["seed"] for r, _ in found],
@@ -105,12 +101,6 @@ def f1_interval(a: np.ndarray, b: np.ndarray | None = None, n: int = 1000, seed:
     means = np.take_along_axis(f1[0] - f1[1] if b is not None else f1[0], seeds, axis=1).mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
-
-
-def better_fine(loaded: dict, group: str, method: str) -> str | None:
-    """A method's cell on the fine data alone, at the compute that is better on *validation* data."""
-    names = [n for n in (records.cell_name(group, d, method) for d in FINE) if isinstance(loaded.get(n), dict)]
-    return max(names, default=None, key=lambda n: loaded[n]["validation"])
 
 
 def paired(a: dict, b: dict | str | None) -> dict:
