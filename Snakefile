@@ -30,6 +30,8 @@ for name in TODO:
 REPORTS = SPEC["reports"]
 RUN = "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
 QUIET = "2> >(sed '/IPKernelApp.*encryption/d' >&2)"  # a kernel's remark at every start
+PART_WAY = "{log.notebook:q}.partial.ipynb"  # papermill writes as it goes; a killed run leaves no half-written notebook
+WHOLE = f"&& code=0 || code=$?; [ $code -gt 128 ] || mv -f {PART_WAY} {{log.notebook:q}}; exit $code"  # 128: killed
 if workflow.is_main_process:
     done = len(CELLS) - len(TODO)
     say = f"{len(TODO)} to run" if TODO else "nothing to be done"
@@ -48,7 +50,7 @@ rule train_cell:
             **CELLS[w.cell], "profile": PROFILE, "seeds": SEEDS[w.cell], "results_folder": str(RESULTS.resolve()),
         },
     threads: 1
-    shell: RUN + " notebooks/20_train_cell.ipynb {log.notebook:q} -y {params.yaml:q} " + QUIET
+    shell: RUN + f" notebooks/20_train_cell.ipynb {PART_WAY} -y {{params.yaml:q}} {QUIET} {WHOLE}"
 
 
 rule report:
@@ -68,4 +70,4 @@ for notebook, outputs in REPORTS.items():
         log: notebook=str(RESULTS / "cells" / f"{notebook}.ipynb")
         params:
             notebook=f"notebooks/{notebook}.ipynb", yaml={"profile": PROFILE},
-        shell: RUN + " {params.notebook:q} {log.notebook:q} -y {params.yaml:q} " + QUIET
+        shell: RUN + f" {{params.notebook:q}} {PART_WAY} -y {{params.yaml:q}} {QUIET} {WHOLE}"
