@@ -32,6 +32,8 @@ if workflow.is_main_process:  # a job of a cluster reads this file, too, while o
 REPORTS = SPEC["reports"]
 RUN = "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
 QUIET = "2> >(sed '/IPKernelApp.*encryption/d' >&2)"  # a kernel's remark at every start
+PART_WAY = "{log.notebook:q}.partial.ipynb"  # papermill writes as it goes; a killed run leaves no half-written notebook
+WHOLE = f"&& code=0 || code=$?; [ $code -gt 128 ] || mv -f {PART_WAY} {{log.notebook:q}}; exit $code"  # 128: killed
 if workflow.is_main_process:
     done = len(CELLS) - len(TODO)
     say = f"{len(TODO)} to run" if TODO else "nothing to be done"
@@ -51,7 +53,7 @@ rule train_cell:
         ),
     threads: 1
     resources: gpu=int(PROFILE == "paper")
-    shell: RUN + " notebooks/20_train_cell.ipynb {log.notebook:q} -y {params.yaml:q} " + QUIET
+    shell: RUN + f" notebooks/20_train_cell.ipynb {PART_WAY} -y {{params.yaml:q}} {QUIET} {WHOLE}"
 
 
 rule report:
@@ -71,4 +73,4 @@ for notebook, outputs in REPORTS.items():
         log: notebook=str(RESULTS / "cells" / f"{notebook}.ipynb")
         params:
             notebook=f"notebooks/{notebook}.ipynb", yaml=json.dumps({"profile": PROFILE}),
-        shell: RUN + " {params.notebook:q} {log.notebook:q} -y {params.yaml:q} " + QUIET
+        shell: RUN + f" {{params.notebook:q}} {PART_WAY} -y {{params.yaml:q}} {QUIET} {WHOLE}"

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from labelaug_core.files import RecordError, of_a_profile, read_yaml, write_files
+
 SCHEMA = 1
 CORE = Path(__file__).parent
 ROOT = CORE.parent
@@ -48,10 +50,6 @@ GROUPS = {  # group -> the function that loads its data, and the files of the co
 }
 
 
-class RecordError(ValueError):
-    """A record cannot be read; the message names the file and what to do."""
-
-
 def _short(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
@@ -76,18 +74,20 @@ def code_hash(source: str, *more: str) -> str:
     return _short(trees)
 
 
-load_yaml = functools.cache(yaml.safe_load)  # by its text: a table reads the same few files for every row
-
-
 def load_profile(name: str) -> dict:
-    """notebooks/profiles/<name>.yaml. Raises RecordError for an unknown profile, or one that is not (safe) YAML."""
+    """notebooks/profiles/<name>.yaml. Raises RecordError for an unknown profile, or one that is damaged or unsafe."""
     files = {p.stem: p for p in sorted((ROOT / "notebooks" / "profiles").glob("*.yaml"))}
     if name not in files:
         raise RecordError(f"there is no profile {name!r} (known: {', '.join(files)})")
-    try:
-        return load_yaml(files[name].read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecordError(f"{name}.yaml: not valid YAML: {error}") from None
+    path = files[name]
+    spec = read_yaml(path)
+    for key, kind in (("seeds", int), ("training", dict), ("groups", dict), ("reports", dict)):
+        if not isinstance(spec, dict) or not isinstance(spec.get(key), kind):
+            raise RecordError(f"{path.name}: {key!r} is missing or is no {kind.__name__}; restore the file")
+    for group, table in spec["groups"].items():
+        if not isinstance(table, dict) or table.get("of", group) not in GROUPS:
+            raise RecordError(f"{path.name}: group {group!r}: no such data (known: {', '.join(GROUPS)})")
+    return spec
 
 
 def parse_option(option: str) -> dict:
@@ -95,9 +95,13 @@ def parse_option(option: str) -> dict:
     pairs = [part.partition("=") for part in option.split(",")] if option else []
     if bad := [p for p in pairs if not (p[0] and p[1] and p[2])]:
         raise RecordError(f"option {''.join(bad[0])!r}: write key=value, several with commas")
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    try:
+        return {key: yaml.safe_load(value) for key, _, value in pairs}
+    except Exception as error:  # yaml raises many kinds
+        raise RecordError(f"option {option!r}: not YAML values ({type(error).__name__})") from None
 
 
+@of_a_profile
 def cell_settings(profile: str, group: str, dataset: str, method: str, option: str = "") -> dict:
     """Everything that decides a cell's numbers, but its seed: the profile's settings, overridden by the option.
 
@@ -123,7 +127,7 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     if data.pop("same_compute", False):  # as many images a step as the fusion has
         training["batch"] += training["coarse_batch"]
     source = g.get("of", group)
-    graph = load_yaml((CORE / "graphs" / f"{source}.yaml").read_text(encoding="utf-8"))
+    graph = read_yaml(CORE / "graphs" / f"{source}.yaml")
     more = {"code": code_hash(source, *g["code"])} if "code" in g else {}  # files that only this group has
     return {
         "group": group,
@@ -154,26 +158,24 @@ def record_path(results: Path, name: str, seed: int) -> Path:
 
 
 def write_record(path: Path, record: dict, predictions: dict[str, np.ndarray]) -> None:
-    """Write the predictions (.npz), then the record (.json), each to a temporary name that is then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the predictions (.npz), then the record (.json) with a checksum of what it says."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **predictions)
-    text = json.dumps(record | {"schema": SCHEMA}, indent=1, sort_keys=True)
-    for target, content in ((path.with_suffix(".npz"), buffer.getvalue()), (path, text.encode())):
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+    record = json.loads(json.dumps(record | {"schema": SCHEMA}))
+    text = json.dumps(record | {"checksum": _short(record)}, indent=1, sort_keys=True)
+    write_files({path.with_suffix(".npz"): buffer.getvalue(), path: text.encode()})
 
 
 def read_record(path: Path) -> dict:
-    """Raises RecordError for a file that is damaged or of another version."""
+    """Raises RecordError for a file that is damaged or of another version. (Older records have no checksum.)"""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        schema = record["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        schema, checksum = record["schema"], record.pop("checksum", None)
+        if schema == SCHEMA and not {"settings", "code_hash", "data", "seed"} <= record.keys():
+            raise KeyError("parts are missing")
+        if schema == SCHEMA and checksum not in (None, _short(record)):
+            raise ValueError("a value has changed")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecordError(
             f"{path.name}: damaged record ({type(error).__name__}); delete it and run its cell again"
         ) from None
@@ -193,6 +195,17 @@ def read_predictions(path: Path) -> dict[str, np.ndarray]:
         raise RecordError(
             f"{path.stem}.npz: damaged predictions ({type(error).__name__}); delete it and run its cell again"
         ) from None
+
+
+def expected(table: int):
+    """The paper's numbers of one table (results/expected.csv) as a frame. Raises RecordError for a damaged file."""
+    import pandas as pd
+
+    try:
+        found = pd.read_csv(ROOT / "results" / "expected.csv", dtype={"table": int, "paper": float})
+        return found[["table", "group", "row", "column", "metric", "paper"]].query("table == @table")
+    except Exception as error:  # pandas raises many kinds
+        raise RecordError(f"expected.csv: damaged ({type(error).__name__}: {error}); restore the file") from None
 
 
 def stale(record: dict, settings: dict, content_hash: str | None = None) -> str:
@@ -220,6 +233,7 @@ def missing_seeds(results: Path, settings: dict, seeds: list[int], content_hash:
     return out
 
 
+@of_a_profile
 def cells(profile: str, group: str | None = None, part: str = "cells") -> list[dict]:
     """All cells of a profile's batch (of one group): {group, dataset, method, option}, in the profile's order.
 
@@ -238,6 +252,7 @@ def cells(profile: str, group: str | None = None, part: str = "cells") -> list[d
     ]
 
 
+@of_a_profile
 def seed_count(profile: str, group: str) -> int:
     """How many seeds a cell of this group is trained with: the group's number, or else the profile's."""
     spec = load_profile(profile)

@@ -32,7 +32,7 @@ def read_table(profile: str, table: int) -> pd.DataFrame:
 
 def not_in(frame: pd.DataFrame, table: int) -> pd.DataFrame:
     """The rows of the paper's table (results/expected.csv) that the frame has no row for."""
-    expected = pd.read_csv(records.ROOT / "results" / "expected.csv").query("table == @table").dropna(subset=["paper"])
+    expected = records.expected(table).dropna(subset=["paper"])
     if table == 1 or frame.empty:  # Table 1 lists the paper's rows itself
         return expected.iloc[: 0 if table == 1 else None]
     shown = set(zip(frame["dataset"], frame["paper_delta" if table == 4 else "paper"].round(2), strict=True))

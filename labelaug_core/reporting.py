@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from labelaug_core import records
 from labelaug_core.evaluation import compare, hierarchical_bootstrap, holm
+from labelaug_core.files import write_files
 from labelaug_core.methods import METHODS
 
 COLUMNS = [
@@ -136,8 +138,7 @@ def paper_values(group: str, cell: dict, table: int) -> dict[str, float]:
 
     Table 4 of the paper is about label-aug (Algorithm 1) alone.
     """
-    expected = pd.read_csv(records.ROOT / "results" / "expected.csv").query("table == @table and group == @group")
-    value = expected.set_index(["row", "column"])["paper"]
+    value = records.expected(table).query("group == @group").set_index(["row", "column"])["paper"]
     if table == 4:
         key = (cell["option"], cell["dataset"])
         return {"paper_delta": value.get(key, np.nan) if cell["method"] == "label-aug" else np.nan}
@@ -280,17 +281,16 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|&$~\n\r])", lambda m: f"&#{ord(m[1])};", str(text))
 
 
-def write_table(frame: pd.DataFrame, profile: str, table: int) -> None:
-    """results/<profile>/table<n>.csv and .md."""
-    folder = records.OUT / "results" / profile
-    folder.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(folder / f"table{table}.csv", index=False, float_format="%.4f")
-    (folder / f"table{table}.md").write_text(markdown(frame, table), encoding="utf-8")
+def write_table(frame: pd.DataFrame, profile: str, table: int, text: str | None = None) -> None:
+    """results/<profile>/table<n>.csv and .md (text, by default as `markdown` has it): both or neither."""
+    start, csv = records.OUT / "results" / profile / f"table{table}", frame.to_csv(index=False, float_format="%.4f")
+    text = markdown(frame, table) if text is None else text
+    write_files({start.with_suffix(".csv"): csv.encode(), start.with_suffix(".md"): text.encode()})
 
 
 def write_figure(figure: plt.Figure, profile: str, name: str) -> None:
     """figures/<profile>/<name>.png at 200 dpi and .pdf; no dates inside, so equal pictures are equal files."""
-    folder = records.OUT / "figures" / profile
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", dpi=200, bbox_inches="tight", metadata={"Software": None})
-    figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None, "Producer": None})
+    png, pdf, start = io.BytesIO(), io.BytesIO(), records.OUT / "figures" / profile
+    figure.savefig(png, format="png", dpi=200, bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(pdf, format="pdf", bbox_inches="tight", metadata={"CreationDate": None, "Producer": None})
+    write_files({start / f"{name}.png": png.getvalue(), start / f"{name}.pdf": pdf.getvalue()})

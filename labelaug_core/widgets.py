@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from html import escape
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from labelaug_core.datasets.base import fit
 from labelaug_core.drawing import draw_steps
 from labelaug_core.explain import format_explanation
+from labelaug_core.files import write_files
 from labelaug_core.interpret import VERDICTS
 
 COLUMNS = ["group", "node", "image", "rater", "verdict"]
@@ -40,10 +40,7 @@ def write_rating(file: Path, rating: dict[str, str]) -> None:
     """Add one rating; the rater's earlier one of the same image and node gives way. Never leaves half a file."""
     table = pd.concat([read_ratings(file), pd.DataFrame([rating], columns=COLUMNS)])
     table = table.drop_duplicates(COLUMNS[:-1], keep="last")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    table.to_csv(partial, index=False)
-    os.replace(partial, file)
+    write_files({file: table.to_csv(index=False).encode()})
 
 
 def rater(images, ids: list[str], group: str, node: str, file: Path) -> widgets.Widget:

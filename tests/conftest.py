@@ -1,10 +1,17 @@
-"""One headless Chromium for all tests that look at pages (Debian: apt-get install chromium chromium-driver)."""
+"""One headless Chromium for all tests that look at pages (Debian: apt-get install chromium chromium-driver), and the
+record of a soak."""
 
+import datetime
+import json
 import os
+import platform
 import shutil
 
 import pytest
 from selenium import webdriver
+
+from labelaug_core import records
+from labelaug_core.files import write_files
 
 FLAGS = [
     "--headless=new",
@@ -35,3 +42,24 @@ def browser(tmp_path_factory):
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield chrome
     chrome.quit()
+
+
+SOAK = []
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" and "soak" in report.keywords:
+        test = report.nodeid.split("::")[1]
+        SOAK.append(
+            {"test": test, "outcome": report.outcome, "seconds": round(report.duration)} | dict(report.user_properties)
+        )
+
+
+def pytest_sessionfinish():
+    """A soak leaves what came out: results/bench/soak.json."""
+    if SOAK:
+        machine = {"processor": platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[2], 1)}
+        machine |= {"system": platform.system(), "python": platform.python_version()}
+        out = {"date": datetime.date.today().isoformat(), "machine": machine, "tests": SOAK}
+        path = records.OUT / "results" / "bench" / "soak.json"
+        write_files({path: (json.dumps(out, indent=1) + "\n").encode()})

@@ -1,0 +1,63 @@
+"""Files of the project that a fault may hit: written whole or not at all, and one clear error where they are damaged
+(light imports: no torch)."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+from pathlib import Path
+
+import yaml
+
+
+class RecordError(ValueError):
+    """A record, profile or option cannot be read; the message names it and says what to do."""
+
+
+def write_files(contents: dict[Path, bytes]) -> None:
+    """Write files whole or not at all: all to temporary names beside them, then all are renamed, in this order.
+
+    Raises OSError naming the file (a full disk, a folder without write permission); what was there before is still
+    there then. A killed run may leave a hidden `.partial`, which nothing reads.
+    """
+    partials = {target: target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial") for target in contents}
+    try:
+        for target, content in contents.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partials[target].write_bytes(content)
+        for target, partial in partials.items():
+            os.replace(partial, target)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, str(target)) from None
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+
+
+load_yaml = functools.cache(yaml.safe_load)  # by its text: a table reads the same few files for every row
+
+
+def read_yaml(path: Path):
+    """What a YAML file says. Raises RecordError naming the file, and where it can the line, of a damaged one."""
+    try:
+        return load_yaml(path.read_text(encoding="utf-8"))
+    except Exception as error:  # yaml raises its own kinds, and for odd values KeyError, IndexError, ...
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise RecordError(f"{path.name}{line}: not valid YAML ({type(error).__name__}); restore the file") from None
+
+
+def of_a_profile(function):
+    """What a damaged profile makes of function(profile, ...), a KeyError or so, is one RecordError that names it."""
+
+    @functools.wraps(function)
+    def called(profile: str, *args, **options):
+        try:
+            return function(profile, *args, **options)
+        except RecordError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{profile}.yaml: damaged ({type(error).__name__}: {error}); restore the file") from None
+
+    return called

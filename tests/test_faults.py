@@ -1,0 +1,268 @@
+"""Faults that happen: the batch killed at any moment, the disk full, several runs at once, NaN in a batch."""
+
+import errno
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+from PIL import Image
+from test_batch import batch, copy, shrink, table  # noqa: F401 (copy is a fixture)
+from test_training import Drawings, features_task
+
+from labelaug_core import encoders, records, reporting, widgets
+from labelaug_core.cell import run_seed
+from labelaug_core.small_cnn import SmallCNN
+from labelaug_core.training import TrainingError
+
+# ---- killed ---------------------------------------------------------------------------------------------------
+
+
+def kill_tree(process: subprocess.Popen) -> None:
+    """SIGKILL for the batch, its papermill runs and their kernels (which are in sessions of their own)."""
+    for p in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        try:
+            p.kill()
+        except psutil.NoSuchProcess:
+            pass
+    process.wait()
+
+
+def killed_after(folder: Path, seconds: float) -> str:
+    """Start the batch and then its report; kill whatever runs after so many seconds. -> what was running."""
+    end = time.time() + seconds
+    for target in ("cells", "report"):
+        process = batch(folder, target, wait=False)
+        try:
+            process.wait(max(0.0, end - time.time()))
+        except subprocess.TimeoutExpired:
+            kill_tree(process)
+            return target
+    return "nothing"
+
+
+def assert_whole(folder: Path) -> None:
+    """Every file that anyone reads is whole: a temporary name (hidden, or `.partial` in it) is nobody's business."""
+    for path in [p for top in ("results", "figures") for p in (folder / top).rglob("*") if p.is_file()]:
+        if path.name.startswith(".") or ".partial" in path.name:
+            continue
+        if path.suffix == ".json":
+            records.read_record(path)
+            records.read_predictions(path)
+        elif path.suffix == ".ipynb":
+            assert json.loads(path.read_text())["cells"], path
+        elif path.suffix == ".png":
+            with Image.open(path) as image:
+                image.load()
+        elif path.suffix == ".csv":
+            assert path.read_bytes().endswith(b"\n") and len(pd.read_csv(path)), path
+        elif path.suffix == ".pdf":
+            assert path.read_bytes().rstrip().endswith(b"%%EOF"), path
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.soak)])
+def test_killed_at_any_moment_and_resumed_is_uninterrupted(copy, tmp_path_factory, record_property, kills):  # noqa: F811
+    shrink(copy)
+    whole = tmp_path_factory.mktemp("whole") / "repo"
+    shutil.copytree(copy, whole)
+
+    def complete(folder):
+        for target in ("cells", "report"):
+            out, code = batch(folder, target)
+            assert code == 0, out
+        assert_whole(folder)
+        return table(folder)
+
+    start = time.time()
+    expected, took = complete(whole), time.time() - start
+    rng, hit, runs = random.Random(kills), [], copy / "results" / "toy" / "runs"
+    while len(hit) < kills:
+        what = killed_after(copy, rng.uniform(0.1, 0.5) * took)
+        if what != "nothing":
+            hit.append((what, len(list(runs.glob("[!.]*.json")))))
+        assert_whole(copy)
+        if what != "cells" and len(hit) < kills:  # all was recorded: from the start again
+            shutil.rmtree(copy / "results" / "toy")
+    for name in ("critters__fine__ffn__seed0.json", "critters__fine__ffn__seed0.npz"):  # as a run killed in a write
+        runs.mkdir(parents=True, exist_ok=True)
+        (runs / f".{name}.12ab34cd.partial").write_bytes(b"{")
+    pd.testing.assert_frame_equal(complete(copy), expected)
+    assert len(list(runs.glob("[!.]*.json"))) == 4
+    record_property("kills", len(hit))
+    record_property("while", " ".join(f"{what}:{n}" for what, n in hit))
+
+
+# ---- disk full ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def full(folder: Path):
+    """Not a byte more fits: the small tmpfs is filled up or, where there is none, no file of the process may grow."""
+    if os.path.ismount(folder):
+        with (folder / "ballast").open("wb", buffering=0) as file:
+            for size in (4096, 1):
+                try:
+                    while file.write(bytes(size)):
+                        pass
+                except OSError as error:
+                    assert error.errno == errno.ENOSPC
+        yield
+        (folder / "ballast").unlink()
+    else:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        yield
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+def on_a_full_disk(folder: Path) -> None:
+    """Run inside the small file system: each writer fails with one error that names its file, changes nothing that was
+    there, leaves nothing behind, and works again when there is space."""
+    reporting.records.OUT = folder
+    record = records.record_path(folder, "cell", 0)
+    frame, figure = pd.DataFrame({"mean": [1.0]}), plt.figure()
+    writers = {
+        "cell__seed0": lambda v: records.write_record(record, {"data": v}, {"y": np.full(9, v)}),
+        "table3": lambda v: reporting.write_table(frame + v, "toy", 3, f"mean {v}"),
+        "figure1": lambda v: (figure.suptitle(str(v)), reporting.write_figure(figure, "toy", "figure1")),
+        "ratings.csv": lambda v: widgets.write_rating(folder / "ratings.csv", dict.fromkeys(widgets.COLUMNS, str(v))),
+    }
+    for name, write in writers.items():
+        write(1)
+        files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        mine = [p for p in files if name in p.name]
+        with full(folder):
+            try:
+                write(2)
+            except OSError as error:
+                assert error.errno in (errno.ENOSPC, errno.EFBIG) and name in str(error), error
+            else:
+                raise AssertionError(f"{name} was written where nothing fits")
+            left = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "ballast"}
+            assert left == files, left.keys() ^ files.keys()
+        write(3)
+        assert mine and all(p.read_bytes() != files[p] for p in mine), name
+        assert not list(folder.rglob("*.partial"))
+
+
+def features_on_a_full_disk(folder: Path) -> None:
+    """Features that do not fit are not kept, earlier ones are left alone, and with space they are computed.
+
+    Here the kernel may end the process itself (SIGBUS: the cache is mapped), so it is a child that tries.
+    """
+    (folder / "cache").mkdir()
+    os.environ["LABELAUG_CACHE"] = str(cache := folder / "cache")
+    torch.manual_seed(0)
+    encoder, images = SmallCNN(4), Drawings(3_000, 8)
+    encoders.cached_features(encoder, images, "first", batch=500)
+    kept = {p: p.read_bytes() for p in cache.iterdir()}
+    with full(folder):
+        if (child := os.fork()) == 0:
+            sys.stderr.close()
+            try:
+                encoders.cached_features(encoder, images, "second", batch=500)
+            except OSError:
+                os._exit(3)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] != 0
+        assert {p: p.read_bytes() for p in cache.glob("*.npy")} == kept
+    for left in cache.glob("*.partial"):  # what a killed process leaves takes space, and harms nothing else
+        left.unlink()
+    assert len(encoders.cached_features(encoder, images, "second", batch=500)) == 3_000
+
+
+def test_a_full_disk_is_one_error_that_changes_nothing(tmp_path):
+    code = "import sys, pathlib, test_faults as t; p = pathlib.Path(sys.argv[1]); t.on_a_full_disk(p)"
+    command = [sys.executable, "-c", f"{code}; t.features_on_a_full_disk(p)", str(tmp_path)]
+    if shutil.which("unshare") and subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0:
+        mount = 'mount -t tmpfs -o size=1m tmpfs "$4" && exec "$@"'  # a file system that this process alone sees
+        command = ["unshare", "-rm", "sh", "-c", mount, "sh", *command]
+    paths = f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- several runs, several threads, numbers that are none ------------------------------------------------------
+
+
+def test_several_runs_into_one_folder_lose_nothing(copy):  # noqa: F811
+    shrink(copy)
+    environment = os.environ | {"PYTHONPATH": str(copy), "LABELAUG_CACHE": str(copy / "cache"), "TQDM_DISABLE": "1"}
+    papermill = [str(Path(sys.executable).parent / "papermill"), "--no-progress-bar", "notebooks/20_train_cell.ipynb"]
+    runs = [  # two of them train the very same seeds
+        subprocess.Popen(
+            [*papermill, f"out{i}.ipynb", "-y", json.dumps({"method": method, "seeds": [0, 1]})],
+            cwd=copy,
+            env={k: v for k, v in environment.items() if k != "LABELAUG_OUT"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i, method in enumerate(["ffn", "ffn", "label-aug"])
+    ]
+    for run in runs:
+        out, _ = run.communicate(timeout=300)
+        assert run.returncode == 0, out
+    folder = copy / "results" / "toy" / "runs"
+    names = {f"critters__fine__{m}__seed{s}" for m in ("ffn", "label-aug") for s in (0, 1)}
+    assert {p.name for p in folder.iterdir()} == {f"{n}.{kind}" for n in names for kind in ("json", "npz")}
+    assert_whole(copy)
+
+
+THREADS = """
+import sys, torch, test_training as t
+settings = t.small("ffn")
+settings["training"] |= {"steps": 100, "eval_every": 20, "trunk": 64}
+settings["data"] |= {"n_fine": 25, "n_test": 40}
+torch.set_num_threads(int(sys.argv[1]))
+record, _, _ = t.run_seed(settings, t.load_task(settings), 0)
+print(record["device"], "|", record["test"]["accuracy"])
+"""
+
+
+def test_the_number_of_threads_moves_the_accuracy_by_less_than_three_points(tmp_path):
+    """Sums in another order are other sums: of 560 test images, at most 16 (two standard errors would be 22) change
+    sides. Batches use one thread, so that the same seed gives the same record."""
+    paths = f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
+    environment = os.environ | {"PYTHONPATH": paths, "LABELAUG_CACHE": str(tmp_path), "OMP_WAIT_POLICY": "passive"}
+    found = []
+    for threads in (1, 2):
+        command = [sys.executable, "-c", THREADS, str(threads)]
+        out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        assert f"{threads} threads" in out or "cpu" not in out
+        found.append(float(out.split("|")[1]))
+    assert abs(found[0] - found[1]) < 0.03 and found[0] > 0.2  # and something was learned
+
+
+def test_nan_in_a_batch_stops_the_run_names_the_batch_and_keeps_the_last_record(tmp_path):
+    settings = json.loads(json.dumps(records.cell_settings("cpu", "pet", "fine", "ffn")))
+    settings["training"] |= {"steps": 8, "eval_every": 4, "batch": 16}
+    task = features_task(80).fine_only()
+    spoilt = replace(task, train=replace(task.train, inputs=task.train.inputs.copy()))
+    spoilt.train.inputs[::7] = np.nan
+    for seed, data in ((0, task), (1, spoilt)):  # as notebook 20 does
+        path = records.record_path(tmp_path, "pet__fine__ffn", seed)
+        if seed == 0:
+            records.write_record(path, *run_seed(settings, data, seed)[:2])
+            kept = path.read_bytes()
+        else:
+            with pytest.raises(TrainingError, match=r"step 1: the loss is nan; the batch holds image \d+, image \d+"):
+                records.write_record(path, *run_seed(settings, data, seed)[:2])
+    assert [p.name for p in sorted((tmp_path / "runs").iterdir())] == [
+        f"pet__fine__ffn__seed0.{k}" for k in ("json", "npz")
+    ]
+    assert records.record_path(tmp_path, "pet__fine__ffn", 0).read_bytes() == kept
+    assert records.missing_seeds(tmp_path, settings, [0, 1], task.content_hash) == [1]
