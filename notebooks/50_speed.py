@@ -35,6 +35,7 @@ from labelaug_core import records
 
 records.check_parameters(globals(), ["folder"])
 pd.set_option("display.max_rows", None)
+pd.set_option("display.max_colwidth", None)
 files = sorted((records.OUT / "results" / folder).glob("*.json"))
 measured = {f.stem: json.loads(f.read_text(encoding="utf-8")) for f in files}
 tables = {name: pd.DataFrame(found["rows"]) for name, found in measured.items()}
@@ -102,11 +103,13 @@ fig.tight_layout()
 # %% [markdown]
 # **How to read it.** One vectorised call pays off where groups are many and small, as in a label graph: a loop there pays
 # for every group. Where a few large groups hold most nodes, a loop over them is as fast or faster: `torch.log_softmax`
-# runs through memory in order, a scatter does not.
+# runs through memory in order, a scatter does not. The package, which leaves out most blocks, gains on a large graph what
+# its many small calls cost on a small one.
 #
 # ## The path decoder
 #
 # A training step on cached features (trunk, head, AdamW; 64 samples), and the evaluation of a batch. FFN is the first.
+# Algorithm 1 costs more than the exact objectives: it draws a path, answer by answer, before it scores it.
 
 # %%
 decoder = tables["decoder"]
