@@ -1,8 +1,8 @@
 """How fast the core is, as ratios measured in one run: `make bench` -> results/bench/*.json (about two minutes).
 
-Contestants of a comparison take turns, so that a busy machine slows all of them alike; every ratio is the median
-over rounds of time / time of the first contestant in the same round. One thread. Before anything is timed, all
-contestants must give the same result.
+Times are CPU time of this process, one thread: what else the machine does is not counted. Contestants of a comparison
+take turns, and every ratio is the median over rounds of time / time of the first contestant in the same round. Before
+anything is timed, all contestants must give the same result.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def machine() -> dict:
 
 
 def race(contestants: dict, rounds: int) -> list[dict]:
-    """Rows of median milliseconds a call, quartiles, and the ratio to the first contestant; they take turns."""
-    timers = {name: Timer("f()", globals={"f": f}, num_threads=1) for name, f in contestants.items()}
+    """Rows of median CPU milliseconds a call, quartiles, and the ratio to the first contestant; they take turns."""
+    timers = {name: Timer("f()", globals={"f": f}, timer=time.process_time) for name, f in contestants.items()}
     calls = {name: max(1, math.ceil(0.005 / t.timeit(2).mean)) for name, t in timers.items()}  # also warms up
     seconds = {name: [] for name in timers}
     for _ in range(rounds):

@@ -43,11 +43,11 @@ def peak_mb() -> float:
 
 
 def encode(n: int, size: int, encoder: str) -> dict:
-    """Encode n images with cached_features; this process does nothing else, so the peak is its own."""
+    """Encode n images with cached_features; this process does nothing else, so the peak is its own. CPU seconds."""
     torch.set_num_threads(1)
-    body, begin = build_encoder({"name": encoder, "pretrained": False, "width": 8}), time.perf_counter()
+    body, begin = build_encoder({"name": encoder, "pretrained": False, "width": 8}), time.process_time()
     features = cached_features(body, Noise(n, size), "noise")
-    seconds, images = time.perf_counter() - begin, n * size * size * 3 / 1e6
+    seconds, images = time.process_time() - begin, n * size * size * 3 / 1e6
     row = {"what": "encoding", "encoder": encoder, "pixels": size, "images": n, "images_mb": round(images, 1)}
     row |= {"features_mb": round(features.nbytes / 1e6, 1), "peak_mb": round(peak_mb(), 1)}
     return row | {"seconds": round(seconds, 2), "images_per_second": round(n / seconds, 1)}

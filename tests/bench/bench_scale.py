@@ -107,7 +107,7 @@ def whole_step(encoders: tuple[tuple[str, int, int], ...], rounds: int, hidden: 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     OUT = records.OUT / "results" / "bench"
-    bench.write(OUT, "decoding", decoding, (1_000, 10_000, 100_000), rounds=5)
     ENCODERS = (("tf_efficientnet_lite0", 224, 8), ("tf_efficientnet_b4", 380, 2))
-    bench.write(OUT, "whole_step", whole_step, ENCODERS, rounds=5)
+    bench.write(OUT, "whole_step", whole_step, ENCODERS, rounds=3)
+    bench.write(OUT, "decoding", decoding, (1_000, 10_000, 100_000), rounds=3)
     bench.write(OUT, "encoding", bench_encoding.encoding, (1_000, 4_000, 16_000))
