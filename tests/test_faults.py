@@ -247,14 +247,15 @@ def test_the_number_of_threads_moves_the_accuracy_by_less_than_three_points(tmp_
     assert abs(found[0] - found[1]) < 0.03 and found[0] > 0.2  # and something was learned
 
 
-def test_nan_in_a_batch_stops_the_run_names_the_batch_and_keeps_the_last_record(tmp_path):
-    settings = json.loads(json.dumps(records.cell_settings("cpu", "pet", "fine", "ffn")))
+@pytest.mark.parametrize("method", ["ffn", "label-set", "label-aug-expected"])
+def test_nan_in_a_batch_stops_the_run_names_the_batch_and_keeps_the_last_record(tmp_path, method):
+    settings = json.loads(json.dumps(records.cell_settings("cpu", "pet", "fine", method)))
     settings["training"] |= {"steps": 8, "eval_every": 4, "batch": 16}
     task = features_task(80).fine_only()
     spoilt = replace(task, train=replace(task.train, inputs=task.train.inputs.copy()))
     spoilt.train.inputs[::7] = np.nan
     for seed, data in ((0, task), (1, spoilt)):  # as notebook 20 does
-        path = records.record_path(tmp_path, "pet__fine__ffn", seed)
+        path = records.record_path(tmp_path, f"pet__fine__{method}", seed)
         if seed == 0:
             records.write_record(path, *run_seed(settings, data, seed)[:2])
             kept = path.read_bytes()
@@ -262,7 +263,7 @@ def test_nan_in_a_batch_stops_the_run_names_the_batch_and_keeps_the_last_record(
             with pytest.raises(TrainingError, match=r"step 1: the loss is nan; the batch holds image \d+, image \d+"):
                 records.write_record(path, *run_seed(settings, data, seed)[:2])
     assert [p.name for p in sorted((tmp_path / "runs").iterdir())] == [
-        f"pet__fine__ffn__seed0.{k}" for k in ("json", "npz")
+        f"pet__fine__{method}__seed0.{k}" for k in ("json", "npz")
     ]
-    assert records.record_path(tmp_path, "pet__fine__ffn", 0).read_bytes() == kept
+    assert records.record_path(tmp_path, f"pet__fine__{method}", 0).read_bytes() == kept
     assert records.missing_seeds(tmp_path, settings, [0, 1], task.content_hash) == [1]
