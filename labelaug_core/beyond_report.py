@@ -36,7 +36,7 @@ def row(found: dict, reference: dict | None = None, m: int = 1) -> dict:
     """
     value = 100 * found["right"].mean(1)
     out = {"n_seeds": len(value), "accuracy": value.mean(), "accuracy_std": value.std(ddof=1)}
-    if reference is not None and reference is not found:
+    if reference is not None and not np.array_equal(found["right"], reference["right"]):
         against = compare(found["right"], reference["right"])
         low, high = against["delta_ci_low"], against["delta_ci_high"]
         if m > 1:

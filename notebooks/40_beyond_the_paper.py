@@ -52,9 +52,9 @@ NAMES = beyond_report.NAMES
 folder, seeds = records.OUT / "results" / profile / "beyond", range(n_seeds)
 critters = group == "critters"
 joins = ["fusion", "fusion-color", "fusion-attributes"] if critters else ["fusion"]  # the profile's joins
-shares = [0.8, 0.95] if critters else [0.5, 0.9, 0.95, 0.99]  # part 3: of the fine images, those made coarse
-share_swept, amounts = 0.95, [0, 0.25, 1] if critters else []  # part 3: of the coarse images, those used
-curves = ["flat-marginal", "label-aug-question"] + (["pseudo-labels", "wordtree", "hex", "label-aug"] if critters else [])
+shares = [0.8, 0.95] if critters else [0.9]  # part 3: of the fine images, those made coarse
+share_swept, amounts = 0.95, []  # part 3: of the coarse images, those used
+curves = ["flat-marginal", "label-aug-question"] + (["pseudo-labels", "wordtree"] if critters else [])
 share_shelter, seeds_shelter = 0.8, range(7)  # part 4, pets
 like = {} if critters else {"steps": 150, "coarse_weight": 1.0}  # of all arms on relabelled pets: few images, quick runs
 seeds_few = range(4)  # part 3
@@ -233,9 +233,9 @@ def neighbour(data: str, method: str) -> dict:
 
 GRAPHS = ["label-aug", "label-aug-question", "label-aug-marginal"]
 ON = {  # on a join of attributes no tree: it has no place for one
-    "fine": ["ffn", *(["hex"] if critters else []), "wordtree", "hiclass", *GRAPHS],
+    "fine": ["ffn", *(["hex", "hiclass"] if critters else []), "wordtree", *GRAPHS],
     "fine-same-compute": ["ffn"],
-    "fusion": ["flat-marginal", *([] if critters else ["pseudo-labels", "label-set"]), "hex", *TREES, *GRAPHS],
+    "fusion": ["flat-marginal", *([] if critters else ["pseudo-labels", "label-set"]), *(["hex", *TREES] if critters else ["wordtree"]), *GRAPHS],
     "fusion-color": ["flat-marginal", "label-aug-question"],
     "fusion-attributes": ["flat-marginal", "hex", *GRAPHS, "agreement"],
 }
@@ -436,6 +436,9 @@ def on_random_tree(seed: int):
     return replace(fine, graph=beyond_runs.random_tree(fine.graph, seed))
 
 
+singles = []  # the groups that are left out one at a time
+
+
 def on_graphs(data: str, task) -> list[dict]:
     """The rows of one dataset."""
     start, given = f"{data}__label-aug-question", settings(data, "label-aug-question")
@@ -447,7 +450,8 @@ def on_graphs(data: str, task) -> list[dict]:
         found["random tree"] = runs(f"{start}-random-tree", given, on_random_tree)
     if not critters:  # that is WordTree, and a run of Table 3
         found["without any attribute"] = runs(f"{data}__wordtree", settings(data, "wordtree"), task)
-    for what, groups in {"any attribute": ATTRIBUTES, **{q: [q] for q in ATTRIBUTES}}.items() if critters else ():
+    single = {q: [q] for q in singles} if data != "fine" else {}
+    for what, groups in {"any attribute": ATTRIBUTES, **single}.items() if critters else ():
         name = f"{start}-without-{what.replace(' ', '_')}"
         found[f"without {what}"] = runs(name, given, beyond_runs.without_groups(task, groups))
     return [{"data": data, "graph": what, **row(f, true)} for what, f in found.items()]
