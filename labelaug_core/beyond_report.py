@@ -104,7 +104,7 @@ def said(delta: float, low: float, high: float) -> str:
 def draw_curves(frame: pd.DataFrame, x: str, y: str, axes: plt.Axes) -> None:
     """One line a model with its 95 % intervals, the points of one x beside each other. y: `delta` or `accuracy`."""
     places = {v: i for i, v in enumerate(sorted(frame[x].unique()))}
-    models = [m for m in NAMES.values() if m in set(frame["model"])]
+    models = [m for m in NAMES.values() if m in set(frame.dropna(subset=y)["model"])]
     for i, model in enumerate(models):
         part = frame[(frame["model"] == model) & frame[y].notna()].sort_values(x)
         at = part[x].map(places) + 0.08 * (i - (len(models) - 1) / 2)

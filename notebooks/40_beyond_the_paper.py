@@ -309,7 +309,7 @@ when = write(rows, "when")
 show(when)
 
 # %% [markdown]
-# Then, on critters, the number of coarse images from none to all, at one share of fine labels.
+# The number of coarse images from none to all, at one share of fine labels: parts of them named in `amounts`.
 
 # %%
 rows = []
@@ -324,13 +324,14 @@ if rows:
     show(amount)
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(10, 4), width_ratios=[3, 2], sharey=True)
-axes[1].set_visible(len(amount) > 0)
+two = len(amount) > 0
+figure, axes = plt.subplots(1, 1 + two, figsize=(6.5 + 4 * two, 4), sharey=True, squeeze=False)
+axes = axes[0]
 beyond_report.draw_curves(when, "share", "delta", axes[0])
 axes[0].set(xlabel="fine images that keep only their species", ylabel="points above FFN on the rest")
-if len(amount):
+if two:
     beyond_report.draw_curves(amount, "coarse images", "delta", axes[1])
-axes[1].set(xlabel=f"of these, images used (at {100 * share_swept:g} %)")
+    axes[1].set(xlabel=f"of these, images used (at {100 * share_swept:g} %)")
 handles, names = axes[0].get_legend_handles_labels()
 figure.legend(handles, names, frameon=False, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 0))
 figure.suptitle(f"When does a coarse label help? {group}, {len(seeds_few)} seeds, 95 % intervals", x=0.02, ha="left")
@@ -428,8 +429,8 @@ show(coarse, "hex p", "flat-marginal p")
 #
 # The question likelihood with the true graph; with its attributes shuffled among breeds (same shape, wrong knowledge);
 # with a random tree in their place (one made-up question for each species, of about $\sqrt{n}$ answers); without any
-# attribute (species, then breed); and without one group of attributes at a time. Delta is against the true graph on the
-# same data. On pets Table 4's trimmed graphs stand for the single groups, and `shelter` is the setting of part 4.
+# attribute (species, then breed). Delta is against the true graph on the same data. On pets Table 4's trimmed graphs
+# stand beside them. (One group at a time: name it in `singles`.)
 
 # %%
 def on_random_tree(seed: int):
@@ -446,7 +447,7 @@ def on_graphs(data: str, task) -> list[dict]:
     found = {"true": true}
     name = f"{start}-shuffled" if critters else f"{data}__label-aug-shuffled"
     found["attributes shuffled"] = runs(name, settings(data, "label-aug-shuffled"), task)
-    if data == "fine":
+    if data == "fine" and critters:
         found["random tree"] = runs(f"{start}-random-tree", given, on_random_tree)
     if not critters:  # that is WordTree, and a run of Table 3
         found["without any attribute"] = runs(f"{data}__wordtree", settings(data, "wordtree"), task)
@@ -463,9 +464,6 @@ for size in () if critters else ("medium", "small"):
     found = runs(f"fine__label-aug-question__graph={size}", how, fine)
     true = runs("fine__label-aug-question", settings("fine", "label-aug-question"), fine)
     rows.append({"data": "fine", "graph": f"{size} (Table 4)", **row(found, true)})
-if not critters:
-    true, wrong = (setting(m, lr["label-aug-question"], seeds_shelter) for m in ("label-aug-question", "label-aug-shuffled"))
-    rows += [{"data": "shelter", "graph": "true", **row(true)}, {"data": "shelter", "graph": "attributes shuffled", **row(wrong, true)}]
 knowledge = write(rows, "graph")
 show(knowledge)
 
@@ -482,6 +480,14 @@ for ax, (data, part) in zip(axes, drawn.groupby("data", sort=False), strict=True
     ax.spines[["top", "right"]].set_visible(False)
 figure.tight_layout()
 write_figure(figure, profile, f"beyond_graph_{group}")
+
+# %% [markdown]
+# ## What is not here
+#
+# Not run yet, but one list away: on critters more than four seeds (so no p below 0.125 is possible there; read the
+# intervals) and the shares 50, 90 and 99 %; on pets other shares than 90 %, HEX and the two packages on the species;
+# the number of coarse images (`amounts`); one group of attributes at a time (`singles`); a random tree and shuffled
+# attributes in the shelter's setting; 17 flowers.
 
 # %%
 now = beyond_report.answers(profile)
