@@ -16,21 +16,22 @@
 #
 # *What you will learn:* what a skeptical reader asks next. Is REINFORCE the right estimator? Do simpler models of the
 # same labels do as well? When does a join help? Which coarse label carries information? And is it the knowledge in the
-# graph that pays, or its shape? *What it needs:* nothing for `toy`, the pets for `cpu`. *How long:* seconds where the
-# runs are recorded (`results/<profile>/beyond`), else about 20 minutes a profile on one core.
+# graph that pays, or its shape? *What it needs:* nothing for `toy`; the pets for `cpu`. *How long:*
+# under two minutes where the runs are recorded (`results/<profile>/beyond`), else about half an hour a
+# profile on one core.
 #
-# Everything is trained as in Table 3: same trunk, steps, images a step and validation rule; the new heads
-# (`labelaug_core/beyond.py`) take the settings of their nearest relative, so they had no tuning of their own.
+# Everything is trained as in Table 3: same trunk, images a step and validation rule, seeds and test images paired. The
+# new heads (`labelaug_core/beyond.py`, `beyond_heads.py`) take the settings of their nearest relative; what is chosen
+# here is chosen on validation data, with seeds of its own, and said where it happens.
 
 # %% tags=["parameters"]
 profile = "toy"  # toy, cpu
 group = "critters"  # critters, pet
-joins = ["fusion", "fusion-attributes"]  # datasets of the profile
-shares = [0.8, 0.95]  # of the fine training images, those that keep only their coarse label
-n_seeds = 4
+n_seeds = 4  # pet: 6
 
 # %%
 from dataclasses import replace
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,50 +39,55 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from labelaug_core import beyond, losses, records
+from labelaug_core import beyond, beyond_heads, beyond_report, beyond_runs, losses, records
+from labelaug_core.beyond_report import row, show
 from labelaug_core.cell import fit, load_task
+from labelaug_core.evaluation import holm
 from labelaug_core.reporting import as_markdown, write_figure
 from labelaug_core.training import to_tensor
 
-records.check_parameters(globals(), ["profile", "group", "joins", "shares", "n_seeds"])
+records.check_parameters(globals(), ["profile", "group", "n_seeds"])
 torch.set_num_threads(1)
+NAMES = beyond_report.NAMES
 folder, seeds = records.OUT / "results" / profile / "beyond", range(n_seeds)
-NAMES = {
-    "ffn": "FFN", "pseudo-labels": "Pseudo Labels", "flat-marginal": "flat softmax, summed", "hex": "HEX",
-    "wordtree": "WordTree", "label-aug": "label-aug, Algorithm 1", "label-aug-question": "label-aug, question",
-    "label-aug-marginal": "label-aug, marginal",
-}
+critters = group == "critters"
+joins = ["fusion", "fusion-color", "fusion-attributes"] if critters else ["fusion"]  # the profile's joins
+shares = [0.8, 0.95] if critters else [0.9]  # part 3: of the fine images, those made coarse
+share_swept, amounts = 0.95, []  # part 3: of the coarse images, those used
+curves = ["flat-marginal", "label-aug-question"] + (["pseudo-labels", "wordtree"] if critters else [])
+share_shelter, seeds_shelter = 0.8, range(7)  # part 4, pets
+like = {} if critters else {"steps": 150, "coarse_weight": 1.0}  # of all arms on relabelled pets: few images, quick runs
+seeds_few = range(4)  # part 3
+
+# %% [markdown]
+# ## Five questions, five answers
+#
+# Out of the tables that this notebook writes (`results/<profile>/beyond_*.csv`); its last cell says if they were older
+# than the runs below. Differences are points of test accuracy with 95 % intervals over seeds and test images.
+
+# %%
+at_the_top = {name: beyond_report.answers(name) for name in ("toy", "cpu")}
+display(Markdown("\n\n".join(at_the_top.values())))
 
 
 # %%
 def settings(dataset: str, method: str, **changes) -> dict:
-    """A cell's settings; a new head takes those of WordTree, its nearest relative."""
-    known = records.cell_settings(profile, group, dataset, "wordtree" if method in beyond.HEADS else method)
-    return known | {"method": method, **changes}
+    """A cell's settings; a new head takes those of its nearest relative. changes: of the training or of the head."""
+    near = {"agreement": "label-aug-question", "hiclass": "ffn"}
+    near = near.get(method, "wordtree" if method in beyond_heads.HEADS else method)
+    known = records.cell_settings(profile, group, dataset, near) | {"method": method}
+    for key, value in changes.items():
+        place = known if key == "estimator" else known["training" if key in known["training"] else "head"]
+        place[key] = value
+    return known
 
 
-def right(name: str, given: dict, task) -> np.ndarray:
-    """Every seed's run: which test samples are right [seeds, N]. task: a task, or a function from the seed to one."""
-    return np.stack([beyond.run(folder, name, given, task(s) if callable(task) else task, s) for s in seeds])
+def runs(name: str, given: dict, task, seeds=seeds) -> dict:
+    """Every seed's run, recorded or made now. task: a task, or a function from the seed to one."""
+    return beyond_runs.runs(folder, f"{group}__{name}", given, task, seeds)
 
 
-def write(rows: list[dict], name: str) -> pd.DataFrame:
-    frame = pd.DataFrame(rows)
-    frame.insert(0, "group", group)
-    frame.to_csv(records.OUT / "results" / profile / f"beyond_{name}.csv", index=False, float_format="%.4f")
-    return frame
-
-
-def show(frame: pd.DataFrame) -> None:
-    """As a table: accuracy ± its standard deviation over seeds, a difference with its interval."""
-    out = frame.drop(columns=["seeds", "group", "p"], errors="ignore").copy()
-    out["accuracy"] = [f"{a:.2f} ± {s:.2f}" for a, s in zip(out["accuracy"], out.pop("accuracy_std"), strict=True)]
-    if "delta" in out:
-        low, high = out.pop("ci_low"), out.pop("ci_high")
-        out["delta"] = ["" if np.isnan(d) else f"{d:+.2f} [{a:+.2f}, {b:+.2f}]" for d, a, b in zip(out["delta"], low, high, strict=True)]
-    display(Markdown(as_markdown(out)))
-
-
+write = partial(beyond_report.write, profile=profile, group=group)
 tasks = {name: load_task(settings(name, "label-aug")) for name in joins}
 fine = tasks[joins[0]].fine_only()
 
@@ -91,241 +97,398 @@ fine = tasks[joins[0]].fine_only()
 # Part 2 of Algorithm 1 wants the gradient of $-\mathbb{E}[r]$, a sum over paths. REINFORCE draws paths instead. How much
 # noise does that add, and does it cost accuracy?
 #
-# With $E[r] = p$, the probability of the label, $\nabla(-E[r]) = -\nabla p = p \cdot \nabla(-\log p)$: expected reward
-# pushes each sample $p$ times as hard as the log-marginal does. A sample that the model has wrong ($p$ near 0) hardly
-# moves it, by sampling or exactly. Baselines cure the variance, not this.
-#
-# Below: 200 gradients of one batch of uncertain training samples, with respect to all parameters of the decoder, four
-# paths a sample each. *Noise* is $\sqrt{\mathbb{E}\|g-\nabla\|^2} / \|\nabla\|$; *bias* the same of the mean of the 200
-# (which has $1/\sqrt{200}$ of the noise even where there is none).
+# With $\mathbb{E}[r] = p$, the probability of the label, $\nabla(-\mathbb{E}[r]) = -\nabla p = p \cdot \nabla(-\log p)$:
+# expected reward pushes each sample $p$ times as hard as the log-marginal does.
 
 # %%
+def batch(model, n: int = 32):
+    """-> features, y of the first n uncertain training samples, and the fine tree."""
+    y = torch.from_numpy(fine.train.y)
+    rows = losses.is_uncertain(model.head.fine_tree, y).nonzero()[:n, 0]
+    with torch.no_grad():
+        return model.eval().features(to_tensor(fine.train, rows.numpy(), "cpu")), y[rows], model.head.fine_tree
+
+
 def gradient(head, scalar) -> torch.Tensor:
     found = torch.autograd.grad(scalar, list(head.decoder.parameters()), allow_unused=True, retain_graph=True)
     return torch.cat([g.flatten() for g in found if g is not None])
 
 
-def noise(model, task) -> list[dict]:
+def pushes(model) -> pd.DataFrame:
+    """Of each sample p and the length of the gradient of p, and of log p."""
+    features, y, tree = batch(model)
+    logp = tree.label_log_probs(model.head.decoder.slot_log_probs(features, tree)).gather(1, y[:, None])[:, 0]
+    lengths = [[float(gradient(model.head, of[i]).norm()) for of in (logp.exp(), logp)] for i in range(len(y))]
+    return pd.DataFrame(lengths, columns=["reward", "log"]).assign(p=logp.detach().exp().numpy())
+
+
+given = settings("fine", "label-aug")
+models = {}
+for when, n in {"untrained": 1, "trained": given["training"]["steps"]}.items():
+    models[when] = fit(given | {"training": given["training"] | {"steps": n}}, fine, seed=0)[0]
+rows = []
+for when, model in models.items():
+    found = pushes(model)
+    assert np.allclose(found["reward"], found["p"] * found["log"], rtol=1e-3)
+    weak = found["p"] < 0.1
+    share = {f"of the {name} push": found.loc[weak, of].sum() / found[of].sum() for name, of in (("log", "log"), ("reward", "reward"))}
+    rows.append({"model": when, "mean p": found["p"].mean(), "samples with p < 0.1": weak.mean(), **share})
+pd.DataFrame(rows).round(3)
+
+# %% [markdown]
+# *How to read it.* The assertion holds sample by sample: the two lengths differ by the factor $p$. So the samples that a
+# model has wrong make most of the log-marginal's push and hardly any of expected reward's: what is unknown is learned
+# last, by sampling or exactly. Baselines cure the variance, not this; teacher forcing (part 1) does.
+#
+# Next, 100 gradients of one batch of uncertain training samples, four paths a sample each. *Noise* is
+# $\sqrt{\mathbb{E}\|g-\nabla\|^2} / \|\nabla\|$; *bias* the same of their mean (which has a tenth of the noise even where
+# there is none).
+
+# %%
+def noise(model, n: int = 100) -> list[dict]:
     """The noise and bias of every estimator's gradient on one batch, against the exact gradient."""
-    head, tree = model.head, model.head.fine_tree
-    y = torch.from_numpy(task.train.y)
-    rows = losses.is_uncertain(tree, y).nonzero()[:32, 0]
-    y = y[rows]
-    with torch.no_grad():
-        features = model.eval().features(to_tensor(task.train, rows.numpy(), "cpu"))
-    path_logp, r = tree.path_log_probs(head.decoder.slot_log_probs(features, tree)), losses.reward(tree, y)
-    average, exact = (path_logp.exp() * r).sum(1).mean().item(), gradient(head, losses.expected_reward(path_logp, r))
-    out = []
+    features, y, tree = batch(model)
+    path_logp, r = tree.path_log_probs(model.head.decoder.slot_log_probs(features, tree)), losses.reward(tree, y)
+    average, out = (path_logp.exp() * r).sum(1).mean().item(), []
+    exact = gradient(model.head, losses.expected_reward(path_logp, r))
     for name in beyond.ESTIMATORS[:-1]:
-        total, square = torch.zeros_like(exact), 0.0
-        for _ in range(200):
-            g = gradient(head, beyond.estimate(name, path_logp, r, average))
-            total, square = total + g, square + float((g - exact).square().sum())
-        out.append({"estimator": name, "p of the label": average, "noise": (square / 200) ** 0.5 / float(exact.norm()),
-                    "bias": float((total / 200 - exact).norm() / exact.norm())})
+        drawn = [gradient(model.head, beyond.estimate(name, path_logp, r, average)) for _ in range(n)]
+        square = sum(float((g - exact).square().sum()) for g in drawn) / n
+        bias = float((sum(drawn) / n - exact).norm() / exact.norm())
+        out.append({"estimator": name, "noise": square**0.5 / float(exact.norm()), "bias": bias})
     return out
 
 
-# %%
-given, rows, reference = settings("fine", "label-aug"), [], None
-for when in ("untrained", "trained"):
-    steps = 1 if when == "untrained" else given["training"]["steps"]
-    model, *_ = fit(given | {"training": given["training"] | {"steps": steps}}, fine, seed=0)
-    torch.manual_seed(0)
-    rows += [{"model": when} | row for row in noise(model, fine)]
-spread = pd.DataFrame(rows)
-
-rows = []
-for name in beyond.ESTIMATORS:
-    found = right(f"{group}__estimator__{name.replace(' ', '-')}", settings("fine", "label-aug", estimator=name), fine)
-    reference = found if reference is None else reference
-    rows.append({"estimator": name, **beyond.summary(found, None if found is reference else reference)})
-marginal = right(f"{group}__estimator__marginal", settings("fine", "label-aug-marginal"), fine)
-rows.append({"estimator": "exact log-marginal (no part 1)", **beyond.summary(marginal, reference)})
-accuracy = pd.DataFrame(rows)
-columns = [f"{what}, {when}" for when in ("untrained", "trained") for what in ("noise", "bias")]
+torch.manual_seed(0)
+spread = pd.DataFrame([{"model": when} | found for when, model in models.items() for found in noise(model)])
 wide = spread.pivot(index="estimator", columns="model", values=["noise", "bias"])
 wide.columns = [f"{what}, {when}" for what, when in wide.columns]
-estimators = write(accuracy.merge(wide[columns].reset_index(), how="left", on="estimator").to_dict("records"), "estimators")
-show(estimators.round(2))
 
 # %% [markdown]
-# Accuracy is that of the most probable label; delta is against REINFORCE without baseline.
+# And the accuracy of the most probable label after training with each. The first row is Algorithm 1 itself (one path a
+# sample); delta is against it. On the pets the estimators of four paths were not trained.
+
+# %%
+arms = {"Algorithm 1: one path, average baseline": ("fine__label-aug", settings("fine", "label-aug"))}
+for name in beyond.ESTIMATORS if profile == "toy" else []:
+    arms[name] = (f"estimator__{name.replace(' ', '-')}", settings("fine", "label-aug", estimator=name))
+arms["exact expected reward"] = ("fine__label-aug-expected", settings("fine", "label-aug-expected"))
+arms["exact log-marginal (no part 1)"] = ("fine__label-aug-marginal", settings("fine", "label-aug-marginal"))
+if profile == "toy":
+    del arms["exact expected reward"]  # the same as `exact`
+rows, reference = [], None
+for name, (label, how) in arms.items():
+    found = runs(label, how, fine)
+    reference = reference or found
+    rows.append({"estimator": name, **row(found, reference)})
+table = pd.DataFrame(rows).merge(wide.reset_index(), how="outer", on="estimator", sort=False)
+estimators = write(table.to_dict("records"), "estimators")
+show(estimators)
 
 # %% [markdown]
 # ## 2 · The neighbours
 #
-# | model | several parents | several questions under a node | several true paths | coarse labels | several labels a sample | an explanation |
-# | --- | --- | --- | --- | --- | --- | --- |
-# | flat softmax, coarse labels by summed probability | no | no | no | yes | no | no |
-# | WordTree (YOLO9000): conditional softmax over a tree | no | no | no | yes | no | a path |
-# | HEX (Deng et al., 2014): exclusion and hierarchy | yes | yes | yes, summed | yes | yes | marginals |
-# | Label Set | yes | yes | as positives | yes | yes | a set |
-# | label-aug | yes | yes | yes | yes | yes | a path, with probabilities |
-#
 # Each on the same data with the same trunk; delta is against FFN on the fine data, at the join's images a step or
-# without them, whichever is better on validation data.
+# without them, whichever is better on validation data. The two packages are run as their users would run them:
+# `hierarchicalsoftmax` as the last layer and the loss, `hiclass` (a logistic regression for each parent node) on
+# standardised features, those of the frozen encoder or, where the encoder is trained, those that the FFN of the same
+# seed has learned. A model without a place for an attribute is not run on a join of attributes.
 
 # %%
-def validation(name: str) -> float:
-    return np.mean([records.read_record(records.record_path(folder, name, s))["validation"]["val_accuracy"] for s in seeds])
+CAN = {  # several parents, several questions under a node, several true paths, coarse labels, multi-label, explanation
+    "ffn": "no|no|no|no|no|no",
+    "flat-marginal": "no|no|no|yes, summed|no|no",
+    "pseudo-labels": "no|no|no|guessed|no|no",
+    "label-set": "yes|yes|as positives|yes|yes|a set",
+    "wordtree": "no|no|no|inner nodes|no|a path",
+    "hierarchicalsoftmax": "no|no|no|inner nodes|no|a path",
+    "hiclass": "copies the node|no|no|empty levels|no|a path",
+    "hex": "yes|yes|summed|yes, any node|yes|marginals",
+    "label-aug": "yes|yes|yes|yes, any node|yes|a path",
+}
+CAN |= dict.fromkeys(["label-aug-question", "label-aug-marginal", "agreement"], CAN["label-aug"])
+HEADINGS = ["several parents", "several questions under a node", "several true paths", "coarse labels",
+            "several labels a sample", "explanation"]
+TREES = ["wordtree", "hierarchicalsoftmax", "hiclass"]  # they have no place for an attribute
+LABEL_AUG = ["label-aug", "label-aug-question", "label-aug-marginal", "agreement"]
+MODELS = ["flat-marginal", "hex", "label-aug-question", "agreement"]
 
 
-both = {d: right(f"{group}__{d}__ffn", settings(d, "ffn"), fine) for d in ("fine", "fine-same-compute")}
-ffn = both[max(both, key=lambda d: validation(f"{group}__{d}__ffn"))]
-rows = [{"data": d, "model": NAMES["ffn"], **beyond.summary(found, None if found is ffn else ffn)} for d, found in both.items()]
-models = ["flat-marginal", "hex", "wordtree", "label-aug", "label-aug-question", "label-aug-marginal"]
-for method in models[1:]:  # on the fine data alone the flat softmax is FFN
-    found = right(f"{group}__fine__{method}", settings("fine", method), fine)
-    rows.append({"data": "fine", "model": NAMES[method], **beyond.summary(found, ffn)})
-for name, task in tasks.items():
-    for method in models:
-        if method == "wordtree" and name != "fusion":  # it has no place for an attribute
-            continue
-        found = right(f"{group}__{name}__{method}", settings(name, method), task)
-        rows.append({"data": name, "model": NAMES[method], **beyond.summary(found, ffn)})
+def better(names: list[str], task, dataset: list[str], **changes) -> dict:
+    """The FFN's runs with or without the join's images a step: which is better on validation data."""
+    found = [runs(n, settings(d, "ffn", **changes), task) for n, d in zip(names, dataset, strict=True)]
+    return max(found, key=lambda f: f["validation"].mean())
+
+
+ffn = better(["fine__ffn", "fine-same-compute__ffn"], fine, ["fine", "fine-same-compute"])
+
+
+# %%
+def neighbour(data: str, method: str) -> dict:
+    """One row: accuracy and its gain over FFN, mistakes' distance, calibration."""
+    task = fine if data.startswith("fine") else tasks[data]
+    found = runs(f"{data}__{method}", settings(data, method), task)
+    return {"data": data, "model": NAMES[method], **row(found, ffn), **beyond_report.quality(found, fine)}
+
+
+GRAPHS = ["label-aug", "label-aug-question", "label-aug-marginal"]
+ON = {  # on a join of attributes no tree: it has no place for one
+    "fine": ["ffn", *(["hex", "hiclass"] if critters else []), "wordtree", *GRAPHS],
+    "fine-same-compute": ["ffn"],
+    "fusion": ["flat-marginal", *([] if critters else ["pseudo-labels", "label-set"]), *(["hex", *TREES] if critters else ["wordtree"]), *GRAPHS],
+    "fusion-color": ["flat-marginal", "label-aug-question"],
+    "fusion-attributes": ["flat-marginal", "hex", *GRAPHS, "agreement"],
+}
+rows = [neighbour(data, method) for data in ("fine", "fine-same-compute", *joins) for method in ON[data]]
 neighbours = write(rows, "neighbours")
 show(neighbours)
 
 # %% [markdown]
-# ## 3 · When does joining help?
+# *How to read it.* `distance`: of the wrong predictions, the steps up the graph to an ancestor that they share with the
+# truth (1: some attribute is right). `ece`: expected calibration error of the best label's probability, in points.
 #
-# A share of the fine training images keeps only its species. FFN drops them; the others use them. The images are the
-# same in kind, so nothing but the label is missing. Every arm has the same number of fine images a step; the others see
-# as many of the rest beside them.
+# And one table of what each can express and how it scores. `seconds`: training one seed here and now, 20 steps timed and
+# the rest in proportion (hiclass: all of it, its encoder's training too, where that is not frozen).
 
 # %%
 rows = []
-for share in shares:
-    def thinned(seed: int, share: float = share):
-        return beyond.relabel(tasks[joins[0]], share, seed)
+for method, can in CAN.items():
+    here = neighbours[neighbours["model"] == NAMES[method]].set_index("data")["accuracy"]
+    join = "fine" if method == "ffn" else "fusion"
+    scores = {f"accuracy, {d}": f"{here[d]:.1f}" if d in here else "" for d in ["fine", *joins]}
+    took = beyond_runs.seconds(settings(join, method), tasks.get(join, fine))
+    rows.append({"model": NAMES[method], **dict(zip(HEADINGS, can.split("|"), strict=True)), **scores, "seconds": f"{took:.1f}"})
+display(Markdown(as_markdown(write(rows, "express").drop(columns="group"))))
 
-    def thinned_fine(seed: int, share: float = share):
-        return beyond.relabel(tasks[joins[0]], share, seed).fine_only()
+# %% [markdown]
+# ## 3 · When does joining help?
+#
+# A share of the fine training images keeps only its coarse label, cat or dog. FFN drops them; the others use them. The
+# images are the same in kind, so nothing but the label is missing. Every arm has the same number of fine images a step;
+# the others see as many of the rest beside them. (Pets: 150 steps and a weight of 1 for the coarse images in every arm,
+# but at 0 %, which is Table 3.)
 
-    base = right(f"{group}__share{share}__ffn", settings("fine", "ffn"), thinned_fine)
-    rows.append({"share": share, "model": NAMES["ffn"], **beyond.summary(base)})
-    for method in ("pseudo-labels", "flat-marginal", "hex", "wordtree", "label-aug", "label-aug-question"):
-        found = right(f"{group}__share{share}__{method}", settings(joins[0], method), thinned)
-        rows.append({"share": share, "model": NAMES[method], **beyond.summary(found, base)})
+# %%
+whole = tasks[joins[0]]
+
+
+def relabelled(seed: int, share: float, questions: list[str], coarse: float = 1.0):
+    """The task in which that share of the fine images has only the answers to the questions (a part of them: coarse)."""
+    task = beyond_runs.relabel(whole, share, seed, questions)
+    return task if coarse == 1 else beyond_runs.fewer_coarse(task, coarse, seed)
+
+
+def relabelled_fine(seed: int, share: float, questions: list[str]):
+    return relabelled(seed, share, questions).fine_only()
+
+
+def thinned(share: float, method: str, **more) -> dict:
+    """The runs of part 3: the fine share of the data with the coarse labels of the rest."""
+    name = f"share{share:g}__" + (f"coarse{more['coarse']:g}__" if more else "") + method
+    makes, dataset = (relabelled_fine, "fine") if method == "ffn" else (relabelled, joins[0])
+    task = partial(makes, share=share, questions=["species"], **more)
+    return runs(name, settings(dataset, method, **like), task, seeds_few)
+
+
+# %%
+def against_ffn(share: float, methods: list[str]) -> list[dict]:
+    base = thinned(share, "ffn") if share else runs("fine__ffn", settings("fine", "ffn"), fine, seeds_few)
+    rows = [{"share": share, "model": NAMES["ffn"], **row(base)}]
+    for method in methods:
+        name = f"fine__{method}"  # no image is relabelled: the fine data alone
+        found = thinned(share, method) if share else runs(name, settings("fine", method), fine, seeds_few)
+        rows.append({"share": share, "model": NAMES[method], **row(found, base)})
+    return rows
+
+
+rows = []
+for share in [0, *shares]:
+    alone = ("flat-marginal", "pseudo-labels") if share == 0 else ()  # there they are FFN
+    rows += against_ffn(share, [m for m in curves if m not in alone])
 when = write(rows, "when")
 show(when)
 
+# %% [markdown]
+# The number of coarse images from none to all, at one share of fine labels: parts of them named in `amounts`.
+
 # %%
-figure, axes = plt.subplots(figsize=(8, 4))
-models = [m for m in when["model"].unique() if m != NAMES["ffn"]]
-for i, model in enumerate(models):
-    part = when[when["model"] == model]
-    x = np.arange(len(part)) + 0.1 * (i - len(models) / 2)
-    axes.errorbar(x, part["delta"], yerr=[part["delta"] - part["ci_low"], part["ci_high"] - part["delta"]], fmt="o", ms=5, capsize=2, label=model)
-axes.axhline(0, color="0.6", lw=1)
-axes.set_xticks(range(len(shares)), [f"{100 * s:.0f} %" for s in shares])
-axes.set(xlabel="fine training images that keep only their species", ylabel="points above FFN on the rest")
-axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-axes.spines[["top", "right"]].set_visible(False)
-axes.set_title(f"When does a species help? {group}, {n_seeds} seeds, 95 % intervals", loc="left")
+rows = []
+for part in amounts:
+    base = thinned(share_swept, "ffn")
+    rows.append({"coarse images": part, "model": NAMES["ffn"], **row(base)})
+    for method in ["flat-marginal", "label-aug-question"] if part else ["label-aug-question"]:
+        more = {} if part == 1 else {"coarse": part}
+        rows.append({"coarse images": part, "model": NAMES[method], **row(thinned(share_swept, method, **more), base)})
+amount = write(rows, "amount") if rows else pd.DataFrame()
+if rows:
+    show(amount)
+
+# %%
+two = len(amount) > 0
+figure, axes = plt.subplots(1, 1 + two, figsize=(6.5 + 4 * two, 4), sharey=True, squeeze=False)
+axes = axes[0]
+beyond_report.draw_curves(when, "share", "delta", axes[0])
+axes[0].set(xlabel="fine images that keep only their species", ylabel="points above FFN on the rest")
+if two:
+    beyond_report.draw_curves(amount, "coarse images", "delta", axes[1])
+    axes[1].set(xlabel=f"of these, images used (at {100 * share_swept:g} %)")
+handles, names = axes[0].get_legend_handles_labels()
+figure.legend(handles, names, frameon=False, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 0))
+figure.suptitle(f"When does a coarse label help? {group}, {len(seeds_few)} seeds, 95 % intervals", x=0.02, ha="left")
+figure.tight_layout()
 write_figure(figure, profile, f"beyond_when_{group}")
+
+# %% [markdown]
+# On arXiv the same question is Table 2's learning curve (`results/cpu/table2_curve.csv`, made by notebook 21; nothing is
+# trained here): 500 to 4,000 papers with categories, without and with 8,000 of which the archive alone is known. `joining`
+# is micro-F1 with the join minus without.
+
+# %%
+curve = pd.read_csv(records.ROOT / "results" / "cpu" / "table2_curve.csv").query("coarse == 8000")
+curve["joining"] = [beyond_report.said(*v) for v in curve[["joining", "joining_ci_low", "joining_ci_high"]].to_numpy()]
+curve["model"] = curve["method"].replace(NAMES | {"label-aug": "label-aug"}) + (" (" + curve["option"] + ")").fillna("")
+curve.pivot(index=["group", "model"], columns="fine", values="joining").fillna("")
 
 # %% [markdown]
 # ## 4 · Which coarse label carries information?
 #
-# A join can only add what the fine data lack. The same coarse images, labelled ever more finely, by the method that
-# used them best among the flat and the graph models: the gain over FFN, and the graph's over the best flat joint model.
+# A join can only add what the fine data lack. So: the same images with ever more telling coarse labels, and models that
+# use them ever better.
+#
+# **A stated, natural setting, on pets.** A shelter's record says what one sees (short coat, fawn, folded ears); an
+# expert names the breed. Of the training images four fifths have only the answers that their breed fixes in the graph,
+# each as a coarse label of its own; the others have their breed (104 images of 37 breeds, a fifth of them for
+# validation). On critters the profile's joins stand for it: 1,400 more animals with their species, their coat pattern
+# or all their attributes.
+#
+# **A decoder that uses them better.** In label-aug a label's probability is a *mean* over the questions on the way to
+# it. What a coarse label teaches one of eight questions moves that mean by an eighth, and the breeds below each answer
+# must be told apart by the fine images alone. `agreement` (`AgreementHead`) *multiplies* the probabilities of the
+# answers and takes the mean of what is below them: each answer is evidence of its own, learned from all images that
+# have it, of whatever breed.
+#
+# On pets every model had the same choice of two learning rates on validation data, with three seeds of their own; delta
+# is against the better FFN (same compute or not, by validation). Tried before on two seeds' validation data, not better
+# than the mean and not kept: a product of the whole P(label) of each question, in training or in decoding alone. There the
+# uncertainty about the breed counts once for every question.
 
 # %%
-flat = [NAMES[m] for m in ("flat-marginal", "hex", "wordtree")]
+ATTRIBUTES = beyond_runs.attributes(fine.graph)
+TUNED = range(100, 103)
+
+
+def setting(method: str, lr: float, seeds=seeds, dataset: str = joins[0]) -> dict:
+    """The runs of one model in the setting: share_shelter of the images have attributes only."""
+    makes = relabelled_fine if method == "ffn" else relabelled
+    how = settings(dataset, method, **like, lr=lr)
+    name = f"relabel{share_shelter:g}__all-attributes__" + ("ffn-same-compute" if dataset.endswith("compute") else method)
+    return runs(f"{name}__lr={lr:g}", how, partial(makes, share=share_shelter, questions=ATTRIBUTES), seeds)
+
+
+# %%
+def compared(name: str, found: dict[str, dict], base: dict, **more) -> list[dict]:
+    """Rows of one setting: each model against FFN; the label-aug models also against the flat softmax and HEX.
+
+    The comparisons of `agreement` with FFN and with the flat softmax are the two that this part is about: their
+    intervals are corrected for two (97.5 %).
+    """
+    rows = [{"setting": name, "model": NAMES["ffn"], **row(base)}]
+    for method, runs_of in found.items():
+        m = 2 if method == "agreement" else 1
+        line = {"setting": name, "model": NAMES[method], **row(runs_of, base, m)}
+        for rival in [r for r in ("flat-marginal", "hex") if r in found and method in LABEL_AUG]:
+            against = row(runs_of, found[rival], m if rival == "flat-marginal" else 1)
+            line |= {f"{rival} {key}": against.get(key, np.nan) for key in ("delta", "ci_low", "ci_high", "p")}
+        if method == "agreement":
+            line["p_two"] = max(holm([line["p"], line["flat-marginal p"]]))
+        rows.append({**line, **{key: value.get(method, "") for key, value in more.items()}})
+    return rows
+
+
 rows = []
-for name in tasks:
-    here = neighbours[neighbours["data"] == name]
-    best = here[here["model"].isin(flat)].nlargest(1, "accuracy").iloc[0]["model"]
-    method = next(m for m, title in NAMES.items() if title == best)
-    rival = right(f"{group}__{name}__{method}", settings(name, method), tasks[name])
-    ours = right(f"{group}__{name}__label-aug-question", settings(name, "label-aug-question"), tasks[name])
-    against = beyond.summary(ours, rival)
-    rows.append({"coarse labels": name, **beyond.summary(ours, ffn), "best flat": best, "over it": against["delta"],
-                 "over it, low": against["ci_low"], "over it, high": against["ci_high"]})
+for name in joins:
+    found = {m: runs(f"{name}__{m}", settings(name, m), tasks[name]) for m in MODELS if m in ON[name]}
+    rows += compared(name, found, ffn)
+if not critters:
+    rates = (0.001, 0.003)
+    lr = {m: max(rates, key=lambda r: setting(m, r, TUNED)["validation"].mean()) for m in ["ffn", *MODELS]}
+    both = [setting("ffn", lr["ffn"], seeds_shelter, d) for d in ("fine", "fine-same-compute")]
+    found = {m: setting(m, lr[m], seeds_shelter) for m in MODELS}
+    name = f"attributes alone for {100 * share_shelter:g} %"
+    rows += compared(name, found, max(both, key=lambda f: f["validation"].mean()), **{"learning rate": lr})
 coarse = write(rows, "coarse")
-show(coarse)
+show(coarse, "hex p", "flat-marginal p")
+
+# %% [markdown]
+# *How to read it.* `delta` is against FFN, then come the label-aug models against the flat softmax with summed coarse
+# labels and against HEX. `p_two`: the larger p of the two comparisons that this part was made for (agreement against
+# FFN and against the flat softmax), Holm over these two; their intervals are 97.5 % each.
 
 # %% [markdown]
 # ## 5 · What in the graph matters?
 #
-# The question likelihood on the last join and on the fine data alone, with the true graph, with its attributes shuffled
-# among breeds (same shape, wrong knowledge), without augmented nodes, and without one group of attributes at a time.
-# Delta is against the true graph on the same data.
+# The question likelihood with the true graph; with its attributes shuffled among breeds (same shape, wrong knowledge);
+# with a random tree in their place (one made-up question for each species, of about $\sqrt{n}$ answers); without any
+# attribute (species, then breed). Delta is against the true graph on the same data. On pets Table 4's trimmed graphs
+# stand beside them. (One group at a time: name it in `singles`.)
 
 # %%
-graph = fine.graph
-attributes = sorted({graph.group[v] for v in graph.augmented if graph.group.get(v) in graph.exclusive} - {"species"})
+def on_random_tree(seed: int):
+    return replace(fine, graph=beyond_runs.random_tree(fine.graph, seed))
 
 
-def without(task, names: list[str]):
-    """The task without the nodes of some groups; coarse samples whose label is among them go, too."""
-    dropped = {v for v in graph.augmented if graph.group.get(v) in names}
-    labels = [v for v in task.labels if v not in dropped]
-    index = {v: i for i, v in enumerate(labels)}
-    coarse = task.coarse
-    if coarse is not None:
-        rows = np.array([i for i, y in enumerate(coarse.y) if task.labels[y] in index], dtype=int)
-        coarse = replace(coarse.take(rows), y=np.array([index[task.labels[y]] for y in coarse.y[rows]]))
-        coarse = coarse if len(rows) else None
-    return replace(task, graph=graph.without(*dropped), labels=labels, coarse=coarse)
+singles = []  # the groups that are left out one at a time
 
 
-# %%
-rows = []
-for data, task in {"fine": fine, joins[-1]: tasks[joins[-1]]}.items():
-    given = settings(data, "label-aug-question")
-    start = f"{group}__{data}__label-aug-question"
-    true = right(start, given, task)
-    rows.append({"data": data, "graph": "true", **beyond.summary(true)})
-    shuffled = right(f"{start}-shuffled", given | {"method": "label-aug-shuffled"}, task)
-    rows.append({"data": data, "graph": "attributes shuffled", **beyond.summary(shuffled, true)})
-    for what, names in {"any attribute": attributes, **{a: [a] for a in attributes}}.items():
-        found = right(f"{start}-without-{what.replace(' ', '_')}", given, without(task, names))
-        rows.append({"data": data, "graph": f"without {what}", **beyond.summary(found, true)})
+def on_graphs(data: str, task) -> list[dict]:
+    """The rows of one dataset."""
+    start, given = f"{data}__label-aug-question", settings(data, "label-aug-question")
+    true = runs(start, given, task)
+    found = {"true": true}
+    name = f"{start}-shuffled" if critters else f"{data}__label-aug-shuffled"
+    found["attributes shuffled"] = runs(name, settings(data, "label-aug-shuffled"), task)
+    if data == "fine" and critters:
+        found["random tree"] = runs(f"{start}-random-tree", given, on_random_tree)
+    if not critters:  # that is WordTree, and a run of Table 3
+        found["without any attribute"] = runs(f"{data}__wordtree", settings(data, "wordtree"), task)
+    single = {q: [q] for q in singles} if data != "fine" else {}
+    for what, groups in {"any attribute": ATTRIBUTES, **single}.items() if critters else ():
+        name = f"{start}-without-{what.replace(' ', '_')}"
+        found[f"without {what}"] = runs(name, given, beyond_runs.without_groups(task, groups))
+    return [{"data": data, "graph": what, **row(f, true)} for what, f in found.items()]
+
+
+rows = on_graphs("fine", fine) + on_graphs(joins[-1], tasks[joins[-1]])
+for size in () if critters else ("medium", "small"):
+    how = records.cell_settings(profile, group, "fine", "label-aug-question", f"graph={size}")
+    found = runs(f"fine__label-aug-question__graph={size}", how, fine)
+    true = runs("fine__label-aug-question", settings("fine", "label-aug-question"), fine)
+    rows.append({"data": "fine", "graph": f"{size} (Table 4)", **row(found, true)})
 knowledge = write(rows, "graph")
 show(knowledge)
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(10, 0.4 * knowledge["graph"].nunique() + 1), sharey=True)
-for ax, (data, part) in zip(axes, knowledge.dropna(subset="delta").groupby("data", sort=False), strict=True):
-    y = np.arange(len(part))[::-1]
+drawn = knowledge.dropna(subset="delta")
+figure, axes = plt.subplots(1, drawn["data"].nunique(), figsize=(10, 0.35 * drawn["graph"].nunique() + 1.2), sharey=True)
+names = [g for g in knowledge["graph"].unique() if g != "true"][::-1]
+for ax, (data, part) in zip(axes, drawn.groupby("data", sort=False), strict=True):
+    y = part["graph"].map(names.index)
     ax.errorbar(part["delta"], y, xerr=[part["delta"] - part["ci_low"], part["ci_high"] - part["delta"]], fmt="o", capsize=2, color="#2b6cb0")
     ax.axvline(0, color="0.6", lw=1)
-    ax.set_yticks(y, part["graph"])
-    ax.set(title=data, xlabel="points against the true graph")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(title=f"{group}, {data}", xlabel="points against the true graph")
     ax.spines[["top", "right"]].set_visible(False)
 figure.tight_layout()
 write_figure(figure, profile, f"beyond_graph_{group}")
 
 # %% [markdown]
-# ## Five questions, five answers
+# ## What is not here
+#
+# Not run yet, but one list away: on critters more than four seeds (so no p below 0.125 is possible there; read the
+# intervals) and the shares 50, 90 and 99 %; on pets other shares than 90 %, HEX and the two packages on the species;
+# the number of coarse images (`amounts`); one group of attributes at a time (`singles`); a random tree and shuffled
+# attributes in the shelter's setting; 17 flowers.
 
 # %%
-def say(row, what: str = "delta") -> str:
-    return f"{row[what]:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]"
-
-
-def best(frame: pd.DataFrame) -> pd.Series:
-    return frame.loc[frame["delta"].idxmax()]
-
-
-loud, quiet = (estimators.set_index("estimator").loc[n] for n in ("no baseline", "leave-one-out"))
-last = when[when["share"] == max(shares)]
-top, ours = best(last), last.set_index("model").loc[NAMES["label-aug-question"]]
-few = knowledge[(knowledge["data"] == joins[-1])].set_index("graph")
-lines = [
-    f"**Estimators.** On the trained model REINFORCE's gradient has {loud['noise, trained']:.1f} times its length as noise, with "
-    f"leave-one-out {quiet['noise, trained']:.1f}. In accuracy the exact gradient differs from REINFORCE without baseline by "
-    f"{say(estimators.set_index('estimator').loc['exact'])} points.",
-    f"**Neighbours.** On `{joins[-1]}` the best model is {best(neighbours[neighbours['data'] == joins[-1]])['model']}: "
-    f"{say(best(neighbours[neighbours['data'] == joins[-1]]))} points over FFN.",
-    f"**When.** With {100 * max(shares):.0f} % of the fine images known by species alone, {top['model']} gains {say(top)} points over "
-    f"FFN, label-aug (question) {say(ours)}.",
-    "**Which labels.** Over the best flat joint model label-aug (question) is "
-    + ", ".join(f"{r['over it']:+.1f} [{r['over it, low']:+.1f}, {r['over it, high']:+.1f}] on `{r['coarse labels']}`" for _, r in coarse.iterrows()) + ".",
-    f"**Knowledge.** On `{joins[-1]}`, shuffled attributes change the true graph's accuracy by {say(few.loc['attributes shuffled'])} points, "
-    f"no attributes at all by {say(few.loc['without any attribute'])}.",
-]
-display(Markdown("\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))))
+now = beyond_report.answers(profile)
+print("The summary at the top is that of these runs." if now == at_the_top[profile] else "The summary at the top is of earlier runs: run all cells again.")

@@ -1,18 +1,32 @@
-"""The extra heads and estimators of notebook 40, checked by enumeration."""
+"""The extra heads, estimators, data and runs of notebook 40; the heads are checked by enumeration."""
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from labelaug_core import beyond, losses
+from labelaug_core import beyond, beyond_heads, beyond_report, beyond_runs, losses, records
+from labelaug_core.datasets.base import DataError, Split, Task
 from labelaug_core.graph_file import load_graph
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def graph():
     return load_graph("critters")
+
+
+@pytest.fixture
+def task(graph):
+    """Ten samples a breed whose features are the breed, one-hot and a little noisy."""
+    y = np.repeat(np.arange(14), 10)
+    x = np.eye(14, dtype=np.float32)[y] + np.random.default_rng(0).normal(0, 0.05, (140, 14)).astype(np.float32)
+    split = Split(x, y, [str(i) for i in range(140)])
+    return Task(graph, graph.label_nodes("critters"), 14, split, split, content_hash="one-hot")
 
 
 @pytest.mark.parametrize("name", ["no baseline", "average baseline", "leave-one-out"])
@@ -45,11 +59,12 @@ def states(graph, label: str) -> list[set[str]]:
     return [set(choice) for choice in itertools.product(*questions.values())]
 
 
-def test_hex_is_a_softmax_over_all_legal_states(graph):
+@pytest.mark.parametrize("make", [beyond.HexHead, beyond_heads.HexHead])
+def test_hex_is_a_softmax_over_all_legal_states(graph, make):
     labels = graph.label_nodes("critters")
     coarse = [v for v in graph.nodes if v not in labels and v != graph.root]
     torch.manual_seed(0)
-    head = beyond.HexHead(graph, labels + coarse, len(labels), 3).double()
+    head = make(graph, labels + coarse, len(labels), 3).double()
     x = torch.randn(2, 3, dtype=torch.double)
     z = head.score(x).detach().numpy()
     every = [
@@ -80,16 +95,142 @@ def test_flat_marginal_sums_the_labels_below(graph):
     assert head.loss(x, torch.tensor([2, 4])).item() == pytest.approx(-p[[0, 1], [2, 4]].log().mean().item(), abs=1e-5)
 
 
-def test_relabelling_keeps_classes_even_and_tells_no_more_than_the_coarse_label(graph):
-    from labelaug_core.datasets.base import Split, Task
+def test_agreement_multiplies_the_answers_and_averages_what_is_below_them(graph):
+    labels = graph.label_nodes("critters")
+    torch.manual_seed(0)
+    head = beyond_heads.AgreementHead(graph, [*labels, "Shorthair"], len(labels), 3, 8).double().eval()
+    x, tree = torch.randn(2, 3, dtype=torch.double), head.fine_tree
+    p = head.decoder.slot_log_probs(x, tree).exp().detach().numpy()
+    slot = {prefix: e for e, prefix in enumerate(tree.prefixes)}  # (root, cat, Shorthair): the slot of that answer
+    score = np.zeros((2, len(labels)))
+    for k, label in enumerate(labels):
+        questions: dict[str, list] = {}
+        for path in graph.paths(label):
+            questions.setdefault(graph.group[path[2]], []).append(path)
+        for paths in questions.values():
+            way = [p[:, slot[path[:2]]] * p[:, slot[path[:3]]] for path in paths]
+            whole = sum(w * p[:, slot[path]] for w, path in zip(way, paths, strict=True))
+            score[:, k] += np.log(sum(way)) + np.log(whole / sum(way)) / len(questions)
+    expected = torch.from_numpy(score).log_softmax(1)
+    torch.testing.assert_close(head.predictions(x)["log_probs"], expected)
+    assert head.loss(x, torch.tensor([3, 5])).item() == pytest.approx(-expected[[0, 1], [3, 5]].mean().item())
+    taught = -np.log(p[:, slot["animal", "cat"]] * p[:, slot["animal", "cat", "Shorthair"]]).mean()
+    assert head.loss(x, torch.tensor([14, 14]), is_coarse=True).item() == pytest.approx(taught)
 
-    labels = [*graph.label_nodes("critters"), "cat", "dog"]
-    y = np.repeat(np.arange(14), 10)
-    split = Split(np.arange(140), y, [str(i) for i in range(140)])
-    task = Task(graph, labels, 14, split, split)
-    out = beyond.relabel(task, 0.8, 0)
+
+def test_hierarchicalsoftmax_is_species_then_breed(graph):
+    labels = graph.label_nodes("critters")
+    head = beyond_heads.HierarchicalSoftmaxHead(graph, [*labels, "cat"], len(labels), 3)
+    x = torch.randn(2, 3)
+    logp = head.predictions(x)["log_probs"]
+    cat = logp[:, :7].exp().sum(1)
+    torch.testing.assert_close(logp.exp().sum(1), torch.ones(2))
+    assert head.loss(x, torch.tensor([14, 14]), is_coarse=True).item() == pytest.approx(
+        -cat.log().mean().item(), abs=1e-5
+    )
+    assert head.loss(x, torch.tensor([3, 9])).item() == pytest.approx(-logp[[0, 1], [3, 9]].mean().item(), abs=1e-5)
+
+
+def test_relabelling_keeps_classes_even_and_tells_no_more_than_the_answers(graph, task):
+    out = beyond_runs.relabel(task, 0.8, 0, ["species"])
     assert np.bincount(out.train.y).tolist() == [2] * 14 and len(out.coarse) == 112
-    assert sorted(out.train.ids + out.coarse.ids, key=int) == split.ids
+    assert sorted(out.train.ids + out.coarse.ids, key=int) == task.train.ids
     for i, k in zip(out.coarse.ids, out.coarse.y, strict=True):
-        assert labels[k] in graph.ancestors(labels[y[int(i)]])
-    assert beyond.relabel(task, 0.0, 0).coarse is None
+        assert out.labels[k] in graph.ancestors(task.labels[task.train.y[int(i)]])
+    assert beyond_runs.relabel(task, 0.0, 0, ["species"]).coarse is None
+    with pytest.raises(DataError, match="'cat hare'"):
+        beyond_runs.relabel(task, 0.8, 0, ["cat hare"])
+
+
+def test_an_answer_that_the_breed_leaves_open_stays_unknown(graph, task):
+    asked = beyond_runs.attributes(graph)
+    assert asked == [
+        f"{a} {q}" for a, qs in (("cat", "hair color ears tail"), ("dog", "hair coat ears tail")) for q in qs.split()
+    ]
+    out = beyond_runs.relabel(task, 0.8, 0, asked)
+    told = {v: {out.labels[k] for i, k in zip(out.coarse.ids, out.coarse.y, strict=True) if task.train.y[int(i)] == n}
+            for n, v in enumerate(task.labels)}  # fmt: skip
+    assert told["Brackenpaw"] == {"Shorthair", "Tabby-Color", "Upright Ears", "Thin Tail"}
+    assert told["Duskmask"] == {"Point-Color", "Upright Ears", "Thin Tail"}
+    assert not set(out.graph.augmented) & set(out.labels)
+    few = beyond_runs.fewer_coarse(out, 0.25, 0)
+    kept = set(few.coarse.ids)
+    assert len(kept) == 28 and len(few.coarse) == sum(i in kept for i in out.coarse.ids)
+    assert beyond_runs.fewer_coarse(out, 0, 0).coarse is None
+
+
+def test_a_random_tree_has_the_labels_and_none_of_the_knowledge(graph):
+    tree = beyond_runs.random_tree(graph, 0)
+    assert tree.label_nodes("critters") == graph.label_nodes("critters")
+    assert not set(graph.augmented) & set(tree.nodes)
+    for species in ("cat", "dog"):
+        parts = tree.children(species)
+        assert len(parts) == 3 and sorted(len(tree.children(v)) for v in parts) == [2, 2, 3]
+        assert {u for v in parts for u in tree.children(v)} == graph.descendants(species) & set(graph.label_nodes())
+    assert tree.parents != beyond_runs.random_tree(graph, 1).parents
+
+
+def test_without_a_group_its_nodes_its_labels_and_its_coarse_samples_go(graph, task):
+    joined = beyond_runs.relabel(task, 0.8, 0, beyond_runs.attributes(graph))
+    out = beyond_runs.without_groups(joined, ["cat hair"])
+    assert {"Shorthair", "Longhair"} == set(joined.graph.nodes) - set(out.graph.nodes)
+    names = lambda t: [t.labels[k] for k in t.coarse.y]  # noqa: E731
+    assert names(out) == [v for v in names(joined) if v not in ("Shorthair", "Longhair")]
+
+
+def short(method: str, **training) -> dict:
+    """Settings of the toy world on features that are given."""
+    given = records.cell_settings("toy", "critters", "fusion", "label-aug-question") | {"method": method}
+    few = {"steps": 40, "eval_every": 20, "trunk": 16, **training}
+    return given | {"encoder": {"tune": "frozen"}, "training": given["training"] | few, "head": {"hidden": 8}}
+
+
+def test_a_run_is_read_where_it_is_valid_and_made_anew_where_it_is_not(tmp_path, task, monkeypatch):
+    first = beyond_runs.run(tmp_path, "x", short("agreement"), task, 0)
+    assert first["right"].shape == (140,)
+    made = []
+    monkeypatch.setattr(beyond_runs, "fit", lambda *given: made.append(given) or 1 / 0)
+    again = beyond_runs.run(tmp_path, "x", short("agreement"), task, 0)
+    assert all(np.array_equal(first[key], again[key]) for key in first) and not made
+    for name, given, seed in (
+        ("x", short("agreement", lr=0.1), 0),
+        ("y", short("agreement"), 0),
+        ("x", short("agreement"), 1),
+    ):
+        with pytest.raises(ZeroDivisionError):
+            beyond_runs.run(tmp_path, name, given, task, seed)
+    monkeypatch.setattr(records, "code_hash", lambda *names: "another code")
+    with pytest.raises(ZeroDivisionError):
+        beyond_runs.run(tmp_path, "x", short("agreement"), task, 0)
+
+
+def test_hiclass_learns_breeds_also_beside_samples_of_which_the_species_is_all_that_is_known(tmp_path, task):
+    for which in (task, beyond_runs.relabel(task, 0.5, 0, ["species"])):
+        found = beyond_runs.run(tmp_path, str(len(which.train)), short("hiclass"), which, 0)
+        assert found["right"].mean() > 0.95 and found["validation"] > 0.95 and (found["p_exact"] <= 1).all()
+
+
+def test_a_table_keeps_the_other_groups_rows_and_corrects_over_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "OUT", tmp_path)
+    arms = [{"right": np.random.default_rng(i).random((6, 50)) < 0.5 + 0.2 * i} for i in range(3)]
+    rows = [beyond_report.row(arms[0]), *(beyond_report.row(a, arms[0]) for a in arms[1:])]
+    beyond_report.write(rows, "when", "toy", "pet")
+    frame = beyond_report.write(rows[:2], "when", "toy", "critters")
+    both = beyond_report.read("toy", "when")
+    assert both["group"].tolist() == ["critters"] * 2 + ["pet"] * 3
+    assert frame["p_holm"].iloc[1] == frame["p"].iloc[1]
+    last = both.iloc[3:]
+    assert last["p_holm"].min() == pytest.approx(2 * last["p"].min(), abs=1e-3)
+    beyond_report.write(rows, "when", "toy", "critters")
+    assert len(beyond_report.read("toy", "when")) == 6
+    wide = beyond_report.row(arms[1], arms[0], m=2)
+    assert wide["ci_low"] < rows[1]["ci_low"] and wide["ci_high"] > rows[1]["ci_high"]
+
+
+def test_the_summary_at_the_top_of_the_notebook_is_that_of_the_committed_tables(monkeypatch):
+    monkeypatch.setattr(records, "OUT", ROOT)
+    cells = json.loads((ROOT / "notebooks" / "40_beyond_the_paper.ipynb").read_text(encoding="utf-8"))["cells"]
+    top = next(c for c in cells if "at_the_top = " in "".join(c["source"]))
+    shown = "".join(top["outputs"][0]["data"]["text/markdown"])
+    for profile in ("toy", "cpu"):
+        assert (said := beyond_report.answers(profile)) and said in shown
