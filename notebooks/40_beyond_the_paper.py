@@ -368,9 +368,7 @@ curve.pivot(index=["group", "model"], columns="fine", values="joining").fillna("
 # have it, of whatever breed.
 #
 # On pets every model had the same choice of two learning rates on validation data, with three seeds of their own; delta
-# is against the better FFN (same compute or not, by validation). Tried before on two seeds' validation data, not better
-# than the mean and not kept: a product of the whole P(label) of each question, in training or in decoding alone. There the
-# uncertainty about the breed counts once for every question.
+# is against the better FFN (same compute or not, by validation).
 
 # %%
 ATTRIBUTES = beyond_runs.attributes(fine.graph)
