@@ -48,6 +48,7 @@ book: $(ENV)  ## a static site of the committed notebooks, tables and figures; n
 
 bench: $(ENV)  ## how fast the core is, as ratios -> results/bench/*.json; wants a quiet machine
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench_scale.py
 
 .venv/.ready: requirements.txt pyproject.toml
 	python3.11 -m venv .venv

@@ -46,8 +46,8 @@ def test_commands_work(command, tmp_path):
         assert run(here).strip().endswith("_build/book/index.html")
         assert (ROOT / "_build/book/index.html").exists()
     else:
-        runs = {"test": "--nbval-lax notebooks", "lab": "jupyter lab", "notebooks": "nbconvert"}[words[0]]
-        assert runs in run(f"{here} -n")
+        runs = {"test": "--nbval-lax notebooks", "lab": "jupyter lab", "notebooks": "nbconvert", "bench": "bench.py"}
+        assert runs[words[0]] in run(f"{here} -n")
 
 
 def test_the_commands_are_found():
