@@ -32,7 +32,7 @@ if workflow.is_main_process:  # a job of a cluster reads this file, too, while o
 REPORTS = SPEC["reports"]
 RUN = "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
 QUIET = "2> >(sed '/IPKernelApp.*encryption/d' >&2)"  # a kernel's remark at every start
-PART_WAY = "{log.notebook:q}.partial.ipynb"  # papermill writes as it goes; a killed run leaves no half-written notebook
+PART_WAY = "{log.notebook:q}.$$.partial.ipynb"  # papermill writes as it goes; $$: one that outlived a kill has its own
 WHOLE = f"&& code=0 || code=$?; [ $code -gt 128 ] || mv -f {PART_WAY} {{log.notebook:q}}; exit $code"  # 128: killed
 if workflow.is_main_process:
     done = len(CELLS) - len(TODO)

@@ -55,8 +55,10 @@ def of_a_profile(function):
     def called(profile: str, *args, **options):
         try:
             return function(profile, *args, **options)
-        except RecordError:
-            raise
+        except RecordError as error:
+            if profile in str(error):
+                raise
+            raise RecordError(f"profile {profile}: {error}") from None
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{profile}.yaml: damaged ({type(error).__name__}: {error}); restore the file") from None
 

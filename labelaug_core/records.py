@@ -110,7 +110,6 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     Raises RecordError naming an unknown group, dataset, method or option.
     """
     spec = load_profile(profile)
-    cell_name(group, dataset, method, option)
     for what, value, known in (
         ("group", group, spec["groups"]),
         ("dataset", dataset, spec["groups"].get(group, {}).get("datasets", {})),
@@ -118,6 +117,7 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     ):
         if value not in known:
             raise RecordError(f"profile {profile}: there is no {what} {value!r} (known: {', '.join(known)})")
+    cell_name(group, dataset, method, option)
     g = spec["groups"][group]
     training = spec["training"] | g.get("training", {})
     head = dict(spec.get("head", {}))

@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -33,7 +34,9 @@ from labelaug_core.training import TrainingError
 
 def kill_tree(process: subprocess.Popen) -> None:
     """SIGKILL for the batch, its papermill runs and their kernels (which are in sessions of their own)."""
-    for p in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+    below = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)  # also what started since
+    for p in below:
         try:
             p.kill()
         except psutil.NoSuchProcess:

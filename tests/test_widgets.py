@@ -87,10 +87,10 @@ def run(browser, address: str, notebook: str, done: str) -> None:
     """Open a notebook, run all its cells, wait until an element (XPath) of the page that we want is there."""
     browser.get(f"{address}/lab/tree/notebooks/{notebook}.ipynb")
     ready = "return window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-    wait(lambda: browser.execute_script(ready), 120, f"{notebook}: no kernel")
+    wait(lambda: browser.execute_script(ready), 240, f"{notebook}: no kernel")
     browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
     where = f"{notebook}: the page does not appear"
-    element = wait(lambda: next(iter(browser.find_elements("xpath", done)), None), 100, where)
+    element = wait(lambda: next(iter(browser.find_elements("xpath", done)), None), 240, where)
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
 
 
@@ -104,21 +104,21 @@ def test_a_rater_judges_images_and_every_answer_is_saved(lab, browser, tmp_path)
     button = {
         v: browser.find_element("xpath", f"//button[normalize-space()='{v}']") for v in (*widgets.VERDICTS, "back")
     }
-    wait(lambda: "1 of " in told(), 20, "the page does not say which image it shows")
+    wait(lambda: "1 of " in told(), 60, "the page does not say which image it shows")
     button["yes"].click()
-    wait(lambda: "Write your name first" in told(), 20, "an answer without a name must be refused")
+    wait(lambda: "Write your name first" in told(), 60, "an answer without a name must be refused")
     assert not file.exists()
     browser.find_element("xpath", "//input[@placeholder='your name']").send_keys("ann\n")
-    wait(lambda: "1 of " in told(), 20, "the name does not start the page")
+    wait(lambda: "1 of " in told(), 60, "the name does not start the page")
     picture = browser.find_element("xpath", "//img[contains(@class, 'widget-image')]")
     assert picture.get_property("naturalWidth") >= 280  # the image is there
     browser.save_screenshot(str(tmp_path / "rater.png"))
     button["yes"].click()
-    wait(lambda: "2 of " in told(), 20, "the next image does not come")
+    wait(lambda: "2 of " in told(), 60, "the next image does not come")
     button["back"].click()
-    wait(lambda: "1 of " in told(), 20, "back does not go back")
+    wait(lambda: "1 of " in told(), 60, "back does not go back")
     button["no"].click()
-    wait(lambda: "2 of " in told(), 20, "the next image does not come")
+    wait(lambda: "2 of " in told(), 60, "the next image does not come")
     rows = widgets.read_ratings(file)
     assert rows[["group", "node", "rater", "verdict"]].values.tolist() == [["critters", "Tabby-Color", "ann", "no"]]
 
@@ -127,10 +127,10 @@ def test_the_explorer_explains_a_test_image_and_an_uploaded_one(lab, browser, tm
     address, _ = lab
     run(browser, address, "30_figure4", "//button[contains(., 'your image') and not(@disabled)]")
     text = lambda: browser.find_element("xpath", "//div[contains(@class, 'widget-html')]//pre").text  # noqa: E731
-    first = wait(lambda: "over all its paths" in text() and text(), 20, "no explanation")
+    first = wait(lambda: "over all its paths" in text() and text(), 60, "no explanation")
     pick = Select(browser.find_element("xpath", "//div[contains(@class, 'widget-dropdown')]//select"))
     pick.select_by_index(len(pick.options) - 1)
-    second = wait(lambda: text() != first and text(), 20, "another image, the same explanation")
+    second = wait(lambda: text() != first and text(), 60, "another image, the same explanation")
     browser.save_screenshot(str(tmp_path / "explorer.png"))
     # the widget's file input is not in the page: put it there instead of opening the system's dialog
     browser.execute_script(
@@ -139,16 +139,16 @@ def test_the_explorer_explains_a_test_image_and_an_uploaded_one(lab, browser, tm
 
     def upload(file: Path):
         browser.find_element("xpath", "//button[contains(., 'your image')]").click()
-        wait(lambda: browser.find_elements("id", "upload"), 20, "no file input")[-1].send_keys(str(file))
+        wait(lambda: browser.find_elements("id", "upload"), 60, "no file input")[-1].send_keys(str(file))
 
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     upload(tmp_path / "broken.jpg")
     html = lambda: browser.find_element("class name", "jp-Notebook").text  # noqa: E731
-    wait(lambda: "cannot be read as an image" in html(), 20, "a broken file is not told")
+    wait(lambda: "cannot be read as an image" in html(), 60, "a broken file is not told")
     Image.fromarray(np.random.default_rng(0).integers(255, size=(90, 120, 3), dtype=np.uint8)).save(tmp_path / "x.png")
     upload(tmp_path / "x.png")
     told = lambda: "cannot be read" not in html() and "over all its paths" in text() and text() != second  # noqa: E731
-    wait(told, 20, "an upload is not explained")
+    wait(told, 60, "an upload is not explained")
 
 
 def test_ratings_on_disk(tmp_path):
