@@ -71,6 +71,7 @@ for notebook, outputs in REPORTS.items():
         input: [f for n, o in REPORTS.items() if n != notebook for f in o] if notebook == "90_report" else made_from
         output: [update(f) for f in outputs]
         log: notebook=str(RESULTS / "cells" / f"{notebook}.ipynb")
+        priority: {"10": 2, "21": 2, "30": 1, "31": 1}.get(notebook[:2], 0)  # the longest first
         params:
             notebook=f"notebooks/{notebook}.ipynb", yaml=json.dumps({"profile": PROFILE}),
         shell: RUN + f" {{params.notebook:q}} {PART_WAY} -y {{params.yaml:q}} {QUIET} {WHOLE}"
