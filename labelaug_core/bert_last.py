@@ -80,7 +80,6 @@ def run_seed(settings: dict, task: Task, seed: int):
         t = given["training"]
         return Classifier(encoder, head, t["trunk"], t["dropout"], t["coarse_weight"])
 
-    with patch.object(
-        cell, "build", build
-    ):  # what cell.py says decides every record: a branch there would age them all
+    # cell.py decides every record: a branch there would age them all
+    with patch.object(cell, "build", build):
         return cell.run_seed(settings, task, seed)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import io
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,9 +12,10 @@ from torch import Tensor
 from labelaug_core.cell import build, fit, kind, load_task
 from labelaug_core.datasets.base import Task
 from labelaug_core.encoders import cache_folder
+from labelaug_core.files import write_files
 from labelaug_core.graph import EOP
 from labelaug_core.methods import METHODS
-from labelaug_core.records import code_hash
+from labelaug_core.records import code_hash, short_hash
 from labelaug_core.training import Classifier, hold_out, seed_everything
 
 
@@ -50,7 +49,7 @@ def trained(settings: dict, seed: int) -> tuple[Classifier, Task]:
     that decides them, so that a figure is made again without training; an unreadable file is made anew."""
     task = load_task(settings)
     decides = [settings, seed, code_hash(settings["source"]), task.content_hash, torch.__version__]
-    path = cache_folder() / f"model-{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]}.pt"
+    path = cache_folder() / f"model-{short_hash(decides)}.pt"
     fine, _ = hold_out(task.train, settings["training"]["val_fraction"], seed)
     seed_everything(seed)
     head, used = kind(task).build_head(METHODS[settings["method"]], replace(task, train=fine), settings["head"], seed)
@@ -59,12 +58,9 @@ def trained(settings: dict, seed: int) -> tuple[Classifier, Task]:
         model.load_state_dict(torch.load(path, weights_only=True))
     except Exception:  # torch, zipfile and pickle each raise their own kinds here
         model, used, *_ = fit(settings, task, seed)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            torch.save(model.state_dict(), partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        buffer = io.BytesIO()
+        torch.save(model.state_dict(), buffer)
+        write_files({path: buffer.getvalue()})
     return model, used
 
 

@@ -50,7 +50,8 @@ GROUPS = {  # group -> the function that loads its data, and the files of the co
 }
 
 
-def _short(value) -> str:
+def short_hash(value) -> str:
+    """Twelve hexadecimal digits that stand for a value of plain types."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
@@ -71,7 +72,7 @@ def code_hash(source: str, *more: str) -> str:
             ):
                 body[0].value = ast.Constant("")  # the docstring
         trees.append(ast.dump(tree))
-    return _short(trees)
+    return short_hash(trees)
 
 
 def load_profile(name: str) -> dict:
@@ -139,7 +140,7 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
         "data": data,
         "training": training,
         "head": head,
-        "graph": _short({k: graph[k] for k in ("root", "groups", "labels")}),
+        "graph": short_hash({k: graph[k] for k in ("root", "groups", "labels")}),
         **more,
     }
 
@@ -162,7 +163,7 @@ def write_record(path: Path, record: dict, predictions: dict[str, np.ndarray]) -
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **predictions)
     record = json.loads(json.dumps(record | {"schema": SCHEMA}))
-    text = json.dumps(record | {"checksum": _short(record)}, indent=1, sort_keys=True)
+    text = json.dumps(record | {"checksum": short_hash(record)}, indent=1, sort_keys=True)
     write_files({path.with_suffix(".npz"): buffer.getvalue(), path: text.encode()})
 
 
@@ -173,7 +174,7 @@ def read_record(path: Path) -> dict:
         schema, checksum = record["schema"], record.pop("checksum", None)
         if schema == SCHEMA and not {"settings", "code_hash", "data", "seed"} <= record.keys():
             raise KeyError("parts are missing")
-        if schema == SCHEMA and checksum not in (None, _short(record)):
+        if schema == SCHEMA and checksum not in (None, short_hash(record)):
             raise ValueError("a value has changed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecordError(
