@@ -16,9 +16,11 @@ export JUPYTER_PREFER_ENV_PATH = 1
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 SNAKEMAKE = $(BIN)/snakemake --cores $(JOBS) --nolock --rerun-incomplete --rerun-triggers mtime --keep-going \
             --quiet host reason rules --config profile=$(PROFILE) group=$(GROUP)
+BEYOND_toy = critters
+BEYOND_cpu = pet flower17
 NOTEBOOKS = $(basename $(notdir $(wildcard notebooks/[0-9]*.py)))
 
-.PHONY: reproduce report tune test lab notebooks book bench
+.PHONY: reproduce report tune verify test lab notebooks book bench
 reproduce: $(ENV)
 	@export PATH="$(abspath $(BIN)):$$PATH"; $(SNAKEMAKE) -- cells; cells=$$?; $(SNAKEMAKE) -- report && exit $$cells
 
@@ -27,6 +29,14 @@ report: $(ENV)  ## tables and figures out of the records, without training
 
 tune: $(ENV)  ## the runs on which learning rates and weights were chosen (validation data)
 	@PATH="$(abspath $(BIN)):$$PATH" $(SNAKEMAKE) part=tuning -- cells
+
+verify: $(ENV)  ## the first seed of every cell once more: the same numbers? -> results/<profile>/verified.csv
+	@export PATH="$(abspath $(BIN)):$$PATH"; out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT; \
+	  for part in verify verify-tuning; do $(SNAKEMAKE) part=$$part -- cells || exit 1; done; \
+	  for group in $(BEYOND_$(PROFILE)); do LABELAUG_OUT="$$out" TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar \
+	    --log-level ERROR notebooks/40_beyond_the_paper.ipynb "$$out/40.ipynb" -p profile $(PROFILE) -p group $$group \
+	    -p n_seeds 1 -p runs_folder "$(CURDIR)/results/$(PROFILE)/verify/beyond" || exit 1; done; \
+	  papermill --no-progress-bar --log-level ERROR notebooks/13_verify.ipynb "$$out/13.ipynb" -p profile $(PROFILE)
 
 test: $(ENV)
 	$(BIN)/ruff check .

@@ -1,23 +1,16 @@
-"""Beyond the paper (notebook 40): other estimators of the same gradient, other models of the same labels, and the
-same models with fewer fine labels or another graph. Nothing that the paper's tables need is here."""
+"""Beyond the paper (notebook 40): other estimators of the same gradient, and other models of the same labels. Nothing
+that the paper's tables need is here."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from labelaug_core import cell, losses, records, single_label
+from labelaug_core import losses
 from labelaug_core.baselines import FFNHead
-from labelaug_core.datasets.base import Split, Task
-from labelaug_core.evaluation import compare
+from labelaug_core.block_softmax import block_logsumexp
 from labelaug_core.graph import LabelGraph
 from labelaug_core.label_aug import PathHead
-from labelaug_core.training import hold_out, predict, seed_everything, train
 
 ESTIMATORS = ("no baseline", "average baseline", "leave-one-out", "straight-through Gumbel", "exact")
 
@@ -98,7 +91,9 @@ class HexHead(nn.Module):
         number = {q: i for i, q in enumerate(dict.fromkeys(asked.values()))}  # a node that competes with none: its own
         question = torch.tensor([number[asked[v]] for v in graph.nodes])
         member = nn.functional.one_hot(question).bool().T  # [Q, N]: the answers to each question
-        self.register_buffer("answers", on[:, None] & member, persistent=False)  # [K, Q, N]
+        answers = on[:, None] & member  # [K, Q, N]
+        self.register_buffer("members", answers.flatten(0, 1).T.float(), persistent=False)  # [N, K Q]
+        self.register_buffer("none", ~answers.any(2), persistent=False)  # [K, Q]: the label leaves no such answer
         self.register_buffer("question", question, persistent=False)
         self.register_buffer("node", torch.tensor([graph.index[v] for v in labels]), persistent=False)
         self.register_buffer("on", on, persistent=False)
@@ -106,8 +101,10 @@ class HexHead(nn.Module):
     def _terms(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Scores z [B, N], and of each label and question the log sum over its answers [B, K, Q] (0: none)."""
         z = self.score(features)
-        open_ = z[:, None, None].masked_fill(~self.answers, -torch.inf).logsumexp(3)
-        return z, open_.masked_fill(~self.answers.any(2), 0.0)
+        top = z.detach().amax(1, keepdim=True)
+        total = (z - top).exp() @ self.members + self.none.flatten()  # 1 where nothing is asked: log 1 = 0
+        terms = total.clamp(min=1e-30).log() + top * ~self.none.flatten()
+        return z, terms.view(len(z), *self.none.shape)
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
         z, terms = self._terms(features)
@@ -128,80 +125,79 @@ def _on(graph: LabelGraph, label: str) -> set[str]:
     return {v for path in graph.paths(label) for v in path} - {graph.root}
 
 
-HEADS = {"flat-marginal": FlatMarginalHead, "hex": HexHead}
+class AgreementHead(PathHead):
+    """label-aug whose questions must agree: log p(label | x) is, up to a constant, the sum over the questions q on the
+    way to the label of log A_q, plus the mean over q of log p(label | its answer to q).
 
+    A_q is the probability of the label's answer to q and of the way there (summed, where it has several answers).
+    label-aug takes the mean over q of A_q p(label | answer): there one question that is misled keeps a wrong label
+    alive, and what a coarse label teaches one question moves the result by a Q-th. Here each answer is evidence of its
+    own, so each coarse label counts against every label that would answer otherwise.
 
-def relabel(task: Task, share: float, seed: int) -> Task:
-    """Keep the fine label of 1 - share of the training samples (by class, at least one of a class where that can be);
-    of the others only the coarse label is known: they become the coarse part. share in [0, 1)."""
-    rng, y = np.random.default_rng([seed, 7]), task.train.y
-    coarse_of = np.array([_coarse_label(task, i) for i in range(task.n_fine)])
-    n_keep = max(1, round((1 - share) * len(y)))
-    order = rng.permutation(len(y))
-    turn = pd.Series(y[order]).groupby(y[order]).cumcount()  # the first of its class, the second, ...
-    kept = np.sort(order[np.argsort(turn, kind="stable")[:n_keep]])
-    rest = np.setdiff1d(np.arange(len(y)), kept)
-    coarse = task.train.take(rest)
-    coarse = Split(coarse.inputs, coarse_of[y[rest]], coarse.ids, coarse.truth)
-    return replace(task, train=task.train.take(kept), coarse=coarse if len(rest) else None)
-
-
-def _coarse_label(task: Task, fine: int) -> int:
-    above = task.graph.ancestors(task.labels[fine])
-    found = [i for i, v in enumerate(task.labels) if i >= task.n_fine and v in above]
-    if not found:
-        raise ValueError(f"relabel: no coarse label of {task.graph.name} is above {task.labels[fine]!r}")
-    return found[0]
-
-
-def run(folder: Path, name: str, settings: dict, task: Task, seed: int) -> np.ndarray:
-    """One run, recorded in folder/runs, or read if it is: which test samples are right [N].
-
-    settings: as of a cell; `method` may also be one of HEADS; `estimator` asks for EstimatorHead.
+    A coarse label is the answer to its question, as in label-aug.
     """
-    settings = settings | {"experiment": name, "code": records.code_hash(settings["source"], "beyond")}
-    path = records.record_path(folder, name, seed)
-    try:
-        if not records.stale(records.read_record(path), settings, task.content_hash):
-            found = records.read_predictions(path)
-            return found["exact"] == found["y"]
-    except records.RecordError:
-        pass
-    method = settings["method"]
-    if method in HEADS or "estimator" in settings:
-        fine, val = hold_out(task.train, settings["training"]["val_fraction"], seed)
-        used = replace(task, train=fine)
-        seed_everything(seed)
 
-        def head(d: int) -> nn.Module:
-            if method in HEADS:
-                return HEADS[method](task.graph, task.labels, task.n_fine, d)
-            return EstimatorHead(task.graph, task.labels, task.n_fine, d, settings["head"]["hidden"],
-                                 estimator=settings["estimator"])  # fmt: skip
+    def __init__(self, *args, **options):
+        super().__init__(*args, objective="question", **options)
+        tree = self.fine_tree
+        asked = [tuple(tree.graph.group[v] for v in path[1:]) for path in tree.paths]
+        number = {q: i for i, q in enumerate(dict.fromkeys(asked))}
+        place = tree.path_label * len(number) + torch.tensor([number[q] for q in asked])
+        has = torch.zeros(len(tree.labels) * len(number), dtype=torch.bool)
+        has[place] = True
+        self.register_buffer("place", place, persistent=False)  # [P]: label and question of each path
+        self.register_buffer("has", has.view(len(tree.labels), -1), persistent=False)  # [K, Q]
 
-        model = cell.build(settings, used, head)
-        model, history = train(
-            model, used, val, settings["training"], seed, lambda found, y: single_label.score(found, y, "exact")
-        )
-    else:
-        model, used, val, history = cell.fit(settings, task, seed)
-    logp = predict(model, task.test, next(model.parameters()).device)["log_probs"]
-    kept = {"y": task.test.y.astype(np.uint16), "exact": logp.argmax(1).astype(np.uint16)}
-    kept["p_exact"] = np.exp(logp.max(1)).astype(np.float16)
-    data = {"content_hash": task.content_hash, "n_train": len(used.train), "n_val": len(val), "n_test": len(task.test)}
-    data["n_coarse"] = len(used.coarse) if used.coarse is not None else 0
-    record = {"settings": settings, "seed": seed, "code_hash": records.code_hash(settings["source"]), "data": data,
-              "validation": next(h for h in history if h.get("chosen")), **cell.environment()}  # fmt: skip
-    records.write_record(path, record, kept)
-    return kept["exact"] == kept["y"]
+    def log_probs(self, features: Tensor) -> Tensor:
+        slot_logp = self.decoder.slot_log_probs(features, self.fine_tree)
+        path = self.fine_tree.answer_log_probs(slot_logp)
+        whole = self._by_question(path)
+        answer = self._by_question(path - slot_logp[:, self.fine_tree.path_slot])  # without the last step
+        return (answer.sum(2) + (whole - answer).sum(2) / self.has.sum(1)).log_softmax(1)
+
+    def _by_question(self, per_path: Tensor) -> Tensor:
+        """The log of the summed probability of each label's paths that ask the same: [B, P] -> [B, K, Q], 0: none."""
+        z = block_logsumexp(per_path, self.place, self.has.numel())
+        return z.view(-1, *self.has.shape).masked_fill(~self.has, 0.0)
+
+    def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
+        return super().loss(features, y, True) if is_coarse else nn.functional.nll_loss(self.log_probs(features), y)
+
+    def predictions(self, features: Tensor) -> dict[str, Tensor]:
+        return {"log_probs": self.log_probs(features)}
 
 
-def summary(right: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
-    """Accuracy of an arm over seeds, and its difference to another on the same seeds and samples: right [seeds, N]."""
-    value = 100 * right.mean(1)
-    out = {"n_seeds": len(value), "accuracy": value.mean(), "accuracy_std": value.std(ddof=1)}
-    if reference is not None:
-        found = compare(right, reference)
-        out |= {"delta": found["delta"], "ci_low": found["delta_ci_low"], "ci_high": found["delta_ci_high"],
-                "p": found["p_value"]}  # fmt: skip
-    return out | {"seeds": " ".join(f"{v:.2f}" for v in value)}
+class HierarchicalSoftmaxHead(nn.Module):
+    """The package `hierarchicalsoftmax` as its users put it on a network: its linear layer, loss and probabilities, on
+    the tree that is left of the label graph without its augmented nodes. (Of several parents it keeps the first.)"""
+
+    def __init__(self, graph: LabelGraph, labels: list[str], n_fine: int, d: int):
+        super().__init__()
+        from hierarchicalsoftmax import HierarchicalSoftmaxLinear, HierarchicalSoftmaxLoss, SoftmaxNode, inference
+
+        tree, self.leaves = graph.without(*graph.augmented), inference.leaf_probabilities
+        made = {graph.root: SoftmaxNode(graph.root)}
+        while missing := [v for v in tree.nodes if v not in made and tree.parents[v][0] in made]:
+            made |= {v: SoftmaxNode(v, parent=made[tree.parents[v][0]]) for v in missing}
+        self.root = made[graph.root]
+        self.root.set_indexes()
+        self.score = HierarchicalSoftmaxLinear(self.root, in_features=d)
+        self.criterion = HierarchicalSoftmaxLoss(self.root)
+        leaf = {node.name: i for i, node in enumerate(self.root.leaves)}
+        self.register_buffer("node", torch.tensor([self.root.node_to_id[made[v]] for v in labels]), persistent=False)
+        self.register_buffer("leaf", torch.tensor([leaf[v] for v in labels[:n_fine]]), persistent=False)
+
+    def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
+        return self.criterion(self.score(features), self.node[y])
+
+    def predictions(self, features: Tensor) -> dict[str, Tensor]:
+        p = self.leaves(self.score(features), self.root)[:, self.leaf]
+        return {"log_probs": p.clamp(min=1e-30).log()}
+
+
+HEADS = {
+    "flat-marginal": FlatMarginalHead,
+    "agreement": AgreementHead,
+    "hex": HexHead,
+    "hierarchicalsoftmax": HierarchicalSoftmaxHead,
+}

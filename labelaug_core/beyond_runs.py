@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from labelaug_core import beyond, beyond_heads, cell, records, single_label
+from labelaug_core import beyond, cell, records
 from labelaug_core.datasets.base import DataError, Split, Task
 from labelaug_core.graph import LabelGraph
-from labelaug_core.training import hold_out, predict, seed_everything, to_tensor, train
+from labelaug_core.training import hold_out, predict, to_tensor
 
-CODE = ("beyond", "beyond_heads", "beyond_runs")  # a record is stale when one of them has changed
+CODE = ("beyond", "beyond_runs")  # a record is stale when one of them has changed
 
 
 # -- data -------------------------------------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ def random_tree(graph: LabelGraph, seed: int) -> LabelGraph:
 def run(folder: Path, name: str, settings: dict, task: Task, seed: int) -> dict[str, np.ndarray]:
     """One run, recorded in folder/runs, or read if it is: {y, exact, p_exact, right: all [N], validation}.
 
-    settings: as of a cell; `method` may also be one of beyond_heads.HEADS or `hiclass`; `estimator` asks for
+    settings: as of a cell; `method` may also be one of beyond.HEADS or `hiclass`; `estimator` asks for
     EstimatorHead. exact: the most probable fine label of every test sample; validation: the accuracy.
     """
     if (found := recorded(folder, name, settings, task, seed)) is not None:
@@ -130,9 +129,8 @@ def run(folder: Path, name: str, settings: dict, task: Task, seed: int) -> dict[
 
 
 def recorded(folder: Path, name: str, settings: dict, task: Task, seed: int) -> dict[str, np.ndarray] | None:
-    """What a valid record holds: one of `run`, one of beyond.run (while that module is what it was), or the record of
-    Table 3 where the name is that of a cell."""
-    for place, code in ((folder, CODE), (folder, CODE[:1]), (folder.parent, ())):
+    """What a valid record holds: one of `run`, or the record of Table 3 where the name is that of a cell."""
+    for place, code in ((folder, CODE), (folder.parent, ())):
         path, own = records.record_path(place, name, seed), settings
         if code:
             own = settings | {"experiment": name, "code": records.code_hash(settings["source"], *code)}
@@ -168,26 +166,14 @@ def seconds(settings: dict, task: Task, steps: int = 20) -> float:
 
 def fit(settings: dict, task: Task, seed: int):
     """cell.fit for any method, and the same for the heads of this notebook. -> (model, task, validation, history)."""
-    method = settings["method"]
-    if method not in beyond_heads.HEADS and "estimator" not in settings:
-        return cell.fit(settings, task, seed)
-    fine, val = hold_out(task.train, settings["training"]["val_fraction"], seed)
-    used = replace(task, train=fine)
-    seed_everything(seed)
-
-    def head(d: int) -> nn.Module:
-        given = (task.graph, task.labels, task.n_fine, d)
-        if "estimator" in settings:
-            return beyond.EstimatorHead(*given, settings["head"]["hidden"], estimator=settings["estimator"])
-        return beyond_heads.HEADS[method](*given, **(settings["head"] if method == "agreement" else {}))
-
-    model = cell.build(settings, used, head)
-    model, history = train(model, used, val, settings["training"], seed, score)
-    return model, used, val, history
-
-
-def score(found: dict[str, np.ndarray], y: np.ndarray) -> dict[str, float]:
-    return single_label.score(found, y, "exact")
+    method, given = settings["method"], (task.graph, task.labels, task.n_fine)
+    if "estimator" in settings:
+        options = {"hidden": settings["head"]["hidden"], "estimator": settings["estimator"]}
+        return cell.fit(settings, task, seed, lambda d: beyond.EstimatorHead(*given, d, **options))
+    if method in beyond.HEADS:
+        options = settings["head"] if method == "agreement" else {}
+        return cell.fit(settings, task, seed, lambda d: beyond.HEADS[method](*given, d, **options))
+    return cell.fit(settings, task, seed)
 
 
 def fit_hiclass(settings: dict, task: Task, seed: int):

@@ -15,7 +15,7 @@ import torch
 from labelaug_core import single_label
 from labelaug_core.baselines import pseudo_label
 from labelaug_core.datasets.base import Task
-from labelaug_core.encoders import BeforeLastStage, Identity, LastStage, build_encoder, cached_features
+from labelaug_core.encoders import Identity, build_encoder, cached_features
 from labelaug_core.graph_file import load_graph
 from labelaug_core.methods import METHODS
 from labelaug_core.records import GROUPS, ROOT, code_hash
@@ -37,8 +37,8 @@ def load_task(settings: dict) -> Task:
         whole = build_encoder(settings["encoder"])
         features = encoded(task, whole)
         if tune == "last":
-            front = BeforeLastStage(whole, settings["data"]["image_size"])
-            features = replace(encoded(task, front, np.float16), head_first=features)
+            activations = encoded(task, whole.before_last(settings["data"]), np.float16)
+            features = replace(activations, head_first=features)
         task = features
     return task if settings["data"].get("join") else task.fine_only()
 
@@ -67,19 +67,21 @@ def build(settings: dict, task: Task, head) -> Classifier:
         encoder = Identity(task.train.inputs[np.arange(1)].shape[1])
     else:
         encoder = build_encoder(settings["encoder"])
-        encoder = LastStage(encoder) if tune == "last" else encoder
+        encoder = encoder.last() if tune == "last" else encoder
     t = settings["training"]
     return Classifier(encoder, head, t["trunk"], t["dropout"], t["coarse_weight"])
 
 
-def fit(settings: dict, task: Task, seed: int):
+def fit(settings: dict, task: Task, seed: int, head=None):
     """Train one seed. -> (model, the task it was trained on, its validation part, its history).
+
+    head: a function from the trunk's width to a head that is no method of the tables; it decodes by its probabilities.
 
     Pseudo Labels first train an FFN of the same kind on the fine data, whose guesses label the coarse images. Where
     the encoder's last stage is trained, trunk and head first are those of the frozen arm of the same seed; then all
     is trained together with the settings `finetune`.
     """
-    method, training, whole_train = METHODS[settings["method"]], settings["training"], task.train
+    method, training, whole_train = METHODS.get(settings["method"]), settings["training"], task.train
     if settings["method"] == "pseudo-labels":
         teacher, *_ = fit(settings | {"method": "ffn"}, task.fine_only(), seed)
         log_probs = predict(teacher, task.coarse, next(teacher.parameters()).device)["log_probs"]
@@ -88,7 +90,9 @@ def fit(settings: dict, task: Task, seed: int):
     if settings["method"] == "pseudo-labels":
         used = pseudo_label(used, log_probs)
     seed_everything(seed)
-    head, used = kind(task).build_head(method, used, settings["head"], seed)
+    decode = method.decode if head is None else "exact"
+    if head is None:
+        head, used = kind(task).build_head(method, used, settings["head"], seed)
     model = build(settings, used, head)
     if task.head_first is not None:
         frozen = settings | {"encoder": settings["encoder"] | {"tune": "frozen"}}
@@ -98,7 +102,7 @@ def fit(settings: dict, task: Task, seed: int):
         training = training | training["finetune"]
 
     def score(found, y):
-        return kind(task).score(found, y, method.decode)
+        return kind(task).score(found, y, decode)
 
     model, history = train(model, used, val, training, seed, score)
     return model, used, val, history

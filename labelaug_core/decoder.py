@@ -44,15 +44,18 @@ class PathDecoder(nn.Module):
         f = torch.tanh(self.start(features))
         return self._step(tokens[tree.state_node[0]].expand(len(f), -1), self._from_state(f), f)
 
-    def slot_log_probs(self, features: Tensor, tree: PrefixTree, only: Tensor | None = None) -> Tensor:
+    def slot_log_probs(
+        self, features: Tensor, tree: PrefixTree, only: Tensor | None = None, tokens: Tensor | None = None
+    ) -> Tensor:
         """log p(u | v, f) of every slot of the tree, level by level. features [B, d] -> [B, E].
 
         only [B, S] bool: compute no other states (tree.wanted[y]: those that decide between paths to the classes y).
         The slots of the other states then hold meaningless numbers: enough for an objective that does not look at
-        them. Where nothing branches p = 1 whatever the state, so such states are never computed.
+        them. Where nothing branches p = 1 whatever the state, so such states are never computed. tokens: what
+        self._tokens() gives, if that is known already.
         """
         wanted = tree.wanted.any(0).expand(len(features), -1) if only is None else only
-        tokens, f, row, scores = self._tokens(), None, None, []
+        tokens, f, row, scores = self._tokens() if tokens is None else tokens, None, None, []
         for level, (first, last) in enumerate(tree.levels):
             first_state, after = tree.first_state[level : level + 2]
             sample, state = wanted[:, first_state:after].nonzero(as_tuple=True)  # the M states to compute
@@ -104,13 +107,19 @@ class PathDecoder(nn.Module):
         return total
 
     @torch.no_grad()
-    def sample(self, features: Tensor, tree: PrefixTree, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self,
+        features: Tensor,
+        tree: PrefixTree,
+        generator: torch.Generator | None = None,
+        tokens: Tensor | None = None,
+    ) -> Tensor:
         """One path for each sample, [B, d] -> [B]: tree.sample, computing no state but those on the sampled path."""
-        tokens = self._tokens()
-        f = from_f = None
+        tokens = self._tokens() if tokens is None else tokens
+        f = None
 
         def draw(state: Tensor) -> Tensor:
-            nonlocal f, from_f
+            nonlocal f
             if f is None:
                 f = self._root(features, tree, tokens)
             else:

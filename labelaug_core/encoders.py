@@ -73,6 +73,12 @@ class TimmEncoder(nn.Module):
             z = flipped(z)
         return self.body(z)
 
+    def before_last(self, data: dict) -> BeforeLastStage:
+        return BeforeLastStage(self, data["image_size"])
+
+    def last(self) -> LastStage:
+        return LastStage(self)
+
 
 class BeforeLastStage(nn.Module):
     """A frozen timm EfficientNet up to its last stage: uint8 images [B, S, S, 3] -> activations [B, C, h, w]."""
@@ -119,7 +125,7 @@ def load_lite0(model: nn.Module) -> str:
     if [v.shape for v in theirs.values()] != [v.shape for v in ours.values()]:
         raise ValueError(f"{file.name}: its layers do not line up with timm's tf_efficientnet_lite0")
     model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)), strict=True)
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return file_hash(file)[:12]
 
 
 def build_encoder(settings: dict) -> nn.Module:
@@ -154,26 +160,37 @@ def cached_features(
     """Features of all images, computed once, in order, and memory-mapped: dtype [N, d], or [N, *d] for activations.
 
     images: indexable by an index array -> uint8 [n, S, S, 3], with len() and a `key` that names its preprocessing.
-    Kept in cache_folder() under the hash of encoder, preprocessing and content; an unreadable file is made anew.
+    Kept in cache_folder(), named by the hash of encoder, preprocessing and content, and by the file's own; a file that
+    is not what its name says is made anew. Raises OSError naming the file where it cannot be written.
     """
     key = hashlib.sha256(f"{encoder.key}|{images.key}|{content_hash}".encode()).hexdigest()[:24]
-    path = cache_folder() / f"features-{key}.npy"
     shape = (len(images), *np.atleast_1d(encoder.dim).tolist())
-    try:
-        cached = np.load(path, mmap_mode="r", allow_pickle=False)
-        if cached.shape == shape and cached.dtype == dtype:
-            return cached
-    except (OSError, ValueError):
-        pass
+    for path in sorted(cache_folder().glob(f"features-{key}-*.npy")):
+        try:
+            if path.stem.endswith(file_hash(path)):
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception:  # gone (another run makes it anew), or no array: numpy raises many kinds
+            pass
+        path.unlink(missing_ok=True)
     encoder.eval()
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial = cache_folder() / f"features-{key}.{os.getpid()}.partial"
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     try:
-        out = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
-        for first in progress(range(0, shape[0], batch), f"encoding with {encoder.key}"):
-            rows = np.arange(first, min(first + batch, shape[0]))
-            out[rows] = encoder(torch.from_numpy(images[rows])).numpy()
-        out.flush()
+        with open(partial, "wb") as file:  # not as a memory map: a full disk would end the process there
+            np.lib.format.write_array_header_1_0(file, header)
+            for first in progress(range(0, shape[0], batch), f"encoding with {encoder.key}"):
+                rows = np.arange(first, min(first + batch, shape[0]))
+                file.write(encoder(torch.from_numpy(images[rows])).numpy().astype(dtype).tobytes())
+        path = cache_folder() / f"features-{key}-{file_hash(partial)}.npy"
         os.replace(partial, path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, error.filename or str(partial)) from None
     finally:
         partial.unlink(missing_ok=True)
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def file_hash(path: Path) -> str:
+    """The first 16 hexadecimal digits of the sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -128,11 +128,13 @@ class LabelGraph:
             raise GraphError(
                 f"{self.name}: label {label!r} has {n} paths, more than cap={cap}; raise `cap` to list them"
             )
-
-        def walk(v: str) -> list[tuple[str, ...]]:
-            return [(v,)] if v == self.root else [(*path, v) for p in self.parents[v] for path in walk(p)]
-
-        return walk(label)
+        found, begun = [], [(label,)]
+        while begun:  # upwards; no recursion, so that a chain of thousands of nodes is fine
+            path = begun.pop()
+            if path[0] == self.root:
+                found.append(path)
+            begun += [(p, *path) for p in reversed(self.parents[path[0]])]
+        return found
 
     def compete(self, u: str, w: str) -> bool:
         """Def. 3.1: u and w are competing nodes, here: different members of one exclusive group."""

@@ -11,6 +11,7 @@ import yaml
 from labelaug_core.graph import EOP, GraphError, LabelGraph, normalise
 
 GRAPHS = Path(__file__).parent / "graphs"
+DEEPEST = 20  # levels of lists and tables inside each other; a graph needs six
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -38,12 +39,25 @@ def load_graph(source: str | Path) -> LabelGraph:
         known = ", ".join(sorted(p.stem for p in GRAPHS.glob("*.yaml")))
         raise GraphError(f"{path.name}: no such graph file; known graphs: {known}")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+        _check_form(text)
+        data = yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except Exception as error:  # yaml raises its own kinds, and for odd values KeyError, IndexError, ...
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise GraphError(f"{path.name}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     return graph_from_dict(data, path.name)
+
+
+def _check_form(text: str) -> None:
+    """Before anything is built: a few lines of aliases can stand for billions of names."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(None, None, f"*{event.anchor} is an alias: write it out", event.start_mark)
+        if depth > DEEPEST:
+            raise yaml.MarkedYAMLError(None, None, f"more than {DEEPEST} levels of nesting", event.start_mark)
 
 
 def _names(value, where: str) -> list[str]:
@@ -58,8 +72,8 @@ def _names(value, where: str) -> list[str]:
             )
         if item == EOP:
             raise GraphError(f"{where}: {EOP!r} is the end of a path and cannot name a node")
-        if out.count(item) > 1:
-            raise GraphError(f"{where}: {item!r} is listed twice")
+    if twice := [item for item, times in Counter(out).items() if times > 1]:
+        raise GraphError(f"{where}: {twice[0]!r} is listed twice")
     return out
 
 
@@ -77,9 +91,10 @@ def graph_from_dict(data: dict, file: str) -> LabelGraph:
     for key in ("root", "groups", "labels"):
         if not data.get(key):
             raise GraphError(f"{file}: the key {key!r} is missing or empty")
-    root, *more = _names(data["root"], f"{file}: root")
-    if more:
-        raise GraphError(f"{file}: root: a graph has one root, this file names {1 + len(more)}")
+    roots = _names(data["root"], f"{file}: root")
+    if len(roots) != 1:
+        raise GraphError(f"{file}: root: a graph has one root, this file names {len(roots)}")
+    root = roots[0]
     sources = data.get("sources") or []
     if not isinstance(sources, list):
         raise GraphError(f"{file}: sources: expected a list of texts, got {sources!r:.60}")

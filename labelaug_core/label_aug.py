@@ -95,11 +95,12 @@ class PathHead(nn.Module):
         forced = self._coins(tree) if not through else None
         shared = through or bool(forced.all())  # where every coin says "force", the shared tree gives part 1, too
         wanted = tree.wanted[y] if shared and not through else torch.zeros_like(tree.wanted[y])
+        tokens = self.decoder._tokens()
         if some := bool(uncertain.any()):
-            sampled = self.decoder.sample(features[uncertain], tree)
+            sampled = self.decoder.sample(features[uncertain], tree, tokens=tokens)
             wanted[uncertain] |= tree.wanted_on(sampled)
         if some or shared:
-            answer_logp = tree.answer_log_probs(self.decoder.slot_log_probs(features, tree, wanted))
+            answer_logp = tree.answer_log_probs(self.decoder.slot_log_probs(features, tree, wanted, tokens))
         loss = features.new_zeros(())
         if not through:
             l_d = (

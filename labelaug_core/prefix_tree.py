@@ -26,7 +26,8 @@ class PrefixTree(nn.Module):
     """Index tensors of all paths from the root to `labels` (node names; class i is labels[i]); no parameters.
 
     literal=True keeps the paper's rule beside ours: a block is normalised over its whole competing group, also
-    over nodes that are no child here (slots that lead nowhere). Raises GraphError beyond `cap` slots.
+    over nodes that are no child here (slots that lead nowhere). Raises GraphError beyond `cap` slots, and beyond
+    500 `cap` pairs of a label and a slot: there are tables of that size here.
     """
 
     def __init__(self, graph: LabelGraph, labels: list[str], literal: bool = False, cap: int = 200_000):
@@ -68,10 +69,17 @@ class PrefixTree(nn.Module):
                     self.block_group.append(g)
                     if len(slots) > cap:
                         raise GraphError(
-                            f"{graph.name}: its paths need more than cap={cap} slots; raise `cap` if memory allows"
+                            f"{graph.name}: its paths need more than cap={cap} slots; raise `cap` if memory allows, "
+                            "or use large.SampledPathHead"
                         )
             levels.append((first, len(slots)))
             frontier = deeper
+
+        if len(labels) * len(slots) > 500 * cap:
+            raise GraphError(
+                f"{graph.name}: {len(labels)} labels and {len(slots)} slots need tables that are larger than cap={cap} "
+                "allows; raise `cap` if memory allows, or use large.SampledPathHead"
+            )
 
         def keep(name: str, values, dtype=torch.long) -> None:
             self.register_buffer(name, torch.tensor(values, dtype=dtype), persistent=False)
@@ -147,7 +155,8 @@ class PrefixTree(nn.Module):
     def _path_sum(self, per_slot: Tensor) -> Tensor:
         """[..., E] -> [..., P]: the sum over the slots of each path."""
         padded = torch.cat([per_slot, per_slot.new_zeros(*per_slot.shape[:-1], 1)], -1)
-        return padded[..., self.path_slots].sum(-1)
+        slots = self.path_slots.flatten()  # index_select: the gradient of an index by a table is slow
+        return padded.index_select(-1, slots).unflatten(-1, self.path_slots.shape).sum(-1)
 
     def answer_log_probs(self, slot_logp: Tensor) -> Tensor:
         """log p of each path's answers, the questions given: Eq. 2's sum over t. [B, E] -> [B, P]."""

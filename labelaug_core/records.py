@@ -1,12 +1,14 @@
 """Run records on disk: one JSON and one NPZ of predictions for every cell and seed (light imports: no torch).
 
 A record is written to a temporary name and renamed, so a killed run leaves nothing half-written; a seed that is
-recorded is not run again, unless its settings, its data or the code that decides its numbers have changed.
+recorded is not run again, unless its settings, its data or the code that decides its numbers have changed. Changed
+code that gives the same numbers (`make verify`: a seed of each cell trained again, equal bit for bit) is no reason.
 """
 
 from __future__ import annotations
 
 import ast
+import csv
 import functools
 import hashlib
 import io
@@ -129,7 +131,6 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
         training["batch"] += training["coarse_batch"]
     source = g.get("of", group)
     graph = read_yaml(CORE / "graphs" / f"{source}.yaml")
-    more = {"code": code_hash(source, *g["code"])} if "code" in g else {}  # files that only this group has
     return {
         "group": group,
         "source": source,
@@ -141,7 +142,6 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
         "training": training,
         "head": head,
         "graph": short_hash({k: graph[k] for k in ("root", "groups", "labels")}),
-        **more,
     }
 
 
@@ -209,11 +209,39 @@ def expected(table: int):
         raise RecordError(f"expected.csv: damaged ({type(error).__name__}: {error}); restore the file") from None
 
 
+def experiment(settings: dict) -> str:
+    """A hash of the settings, the code left out."""
+    return short_hash({k: v for k, v in settings.items() if k != "code"})
+
+
+def code_of(settings: dict, group_code: str) -> str:
+    """The code behind a record: that of its group and, in settings["code"], that of files that only it needs."""
+    return "+".join([group_code, *([settings["code"]] if "code" in settings else [])])
+
+
+@functools.cache
+def verified(results: Path) -> set[tuple[str, str, str]]:
+    """(experiment, code of its records, later code) where `make verify` found the same numbers, bit for bit.
+
+    Raises RecordError for a damaged verified.csv.
+    """
+    found = set()
+    for path in sorted(results.glob("*/verified.csv")):
+        try:
+            for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines(), strict=True):
+                if row["same"] == "True":
+                    found.add((row["experiment"], row["recorded"], row["today"]))
+        except (ValueError, KeyError, csv.Error) as error:
+            raise RecordError(f"{path.name}: damaged ({type(error).__name__}); delete it and verify again") from None
+    return found
+
+
 def stale(record: dict, settings: dict, content_hash: str | None = None) -> str:
     """Why a record no longer stands for these settings, this code and this data; '' if it does."""
-    if record["settings"] != json.loads(json.dumps(settings)):
+    if experiment(record["settings"]) != experiment(settings):
         return "its settings have changed"
-    if record["code_hash"] != code_hash(settings["source"]):
+    then, now = code_of(record["settings"], record["code_hash"]), code_of(settings, code_hash(settings["source"]))
+    if then != now and (experiment(settings), then, now) not in verified(OUT / "results"):
         return "the code that decides it has changed"
     if content_hash is not None and record["data"]["content_hash"] != content_hash:
         return "its data have changed"

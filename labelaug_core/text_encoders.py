@@ -143,20 +143,69 @@ class BertEncoder(nn.Module):
             out[rows] = self._read(x[rows, :longest])
         return out
 
+    def before_last(self, data: dict) -> BeforeLastLayer:
+        return BeforeLastLayer(self, data["tokens"])
+
+    def last(self) -> LastLayer:
+        return LastLayer(self)
+
     def _read(self, x: Tensor) -> Tensor:
         real = (x != PAD).long()
         states = self.body(input_ids=x, attention_mask=real).last_hidden_state.float()
         return (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
 
 
+class BeforeLastLayer(nn.Module):
+    """A frozen BERT up to its last layer: int64 [B, T] word pieces (0 pads) -> states [B, T, d], 0 at padding.
+
+    whole: it loses its last layer here.
+    """
+
+    def __init__(self, whole: BertEncoder, tokens: int):
+        super().__init__()
+        self.body, self.key, self.dim = whole.body, f"{whole.key}-before-last", (tokens, whole.dim)
+        self.body.encoder.layer = self.body.encoder.layer[:-1]
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        real = x != PAD
+        x = x[:, : real.sum(1).max()]
+        states = self.body(input_ids=x, attention_mask=(x != PAD).long()).last_hidden_state.float()
+        return nn.functional.pad(states, (0, 0, 0, real.shape[1] - x.shape[1])) * real[..., None]
+
+
+class LastLayer(nn.Module):
+    """The rest of it, to be trained: states [B, T, d] -> features [B, d], the mean over the real tokens. No dropout.
+
+    Its products are taken in bfloat16 where that is how the BERT below was run.
+    """
+
+    def __init__(self, whole: BertEncoder):
+        super().__init__()
+        self.dim, self.key, self.dtype = whole.dim, f"{whole.key}-last", whole.body.dtype
+        self.layer = whole.body.encoder.layer[-1].float().requires_grad_(True)
+
+    def train(self, mode: bool = True) -> LastLayer:
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        real = x.any(2)
+        longest = int(real.sum(1).max())
+        x, real = x[:, :longest].float(), real[:, :longest]
+        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            states = self.layer(x, attention_mask=real[:, None, None].expand(-1, 1, longest, -1))
+        return (states.float() * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+
+
 def build(settings: dict) -> nn.Module:
     """settings: {name: lstm, vocabulary, embedding, hidden} or {name: bert, weights, pretrained, dtype, tune}.
 
-    tune: `frozen` or `all`. Raises ValueError for another one.
+    tune: `frozen`, `last` (frozen here, its last layer is trained as a LastLayer) or `all`. Raises ValueError for
+    another one.
     """
     given = {k: v for k, v in settings.items() if k not in ("name", "tune")}
     if settings["name"] == "lstm":
         return LSTMEncoder(**given)
-    if settings.get("tune", "frozen") not in ("frozen", "all"):
-        raise ValueError(f"bert: tune must be frozen or all, got {settings['tune']!r}")
-    return BertEncoder(**given, frozen=settings.get("tune", "frozen") == "frozen")
+    if settings.get("tune", "frozen") not in ("frozen", "last", "all"):
+        raise ValueError(f"bert: tune must be frozen, last or all, got {settings['tune']!r}")
+    return BertEncoder(**given, frozen=settings.get("tune", "frozen") != "all")

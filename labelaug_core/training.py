@@ -16,7 +16,7 @@ from labelaug_core.encoders import progress
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on (a loss that is not a number); the message names the step and the batch."""
+    """Training cannot go on (a number that is none); the message names the step and the samples."""
 
 
 class Classifier(nn.Module):
@@ -71,15 +71,25 @@ def to_tensor(split: Split, rows: np.ndarray, device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(split.inputs[rows])).to(device)
 
 
+def named(split: Split, rows: np.ndarray) -> str:
+    """The first of these samples' names, for a message."""
+    return ", ".join(str(split.ids[i]) for i in rows[:3]) + (", ..." if len(rows) > 3 else "")
+
+
 @torch.no_grad()
 def predict(model: Classifier, split: Split, device="cpu", batch: int = 256) -> dict[str, np.ndarray]:
-    """Every sample's log p(label | x) [N, K] and, where the head decodes paths, all that PathHead.predictions gives."""
+    """Every sample's log p(label | x) [N, K] and, where the head decodes paths, all that PathHead.predictions gives.
+
+    Raises TrainingError naming samples of which a probability is not a number.
+    """
     model.eval()
     out: dict[str, list] = {}
     for first in range(0, len(split), batch):
         rows = np.arange(first, min(first + batch, len(split)))
         f = model.features(to_tensor(split, rows, device))
         found = model.head.predictions(f)
+        if wrong := found["log_probs"].isnan().any(1).nonzero()[:, 0].tolist():
+            raise TrainingError(f"the prediction is not a number for {named(split, rows[wrong])}")
         for name, value in found.items():
             out.setdefault(name, []).append((value.float() if value.is_floating_point() else value).cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in out.items()}
@@ -95,12 +105,19 @@ def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int, 
     settings: steps, batch (fine images a step), coarse_batch, lr, lr_encoder (of the encoder's parameters, default
     lr), weight_decay, warmup (share of the steps), eval_every. AdamW under a cosine schedule. The coarse batch comes
     beside the fine one, so a fusion takes as many fine steps as the fine data alone. With several processes each
-    takes its part of the same global batch. score: (predictions, y) -> {name: value}, the first of which, a share
-    in 0..1, the choice goes by. Raises TrainingError naming the step and the samples when the loss is not
-    finite.
+    takes its part of the same global batch, and draws its own dropout. score: (predictions, y) -> {name: value}, the
+    first of which, a share in 0..1, the choice goes by. Raises TrainingError naming the step and the samples when an
+    input or the loss is not finite, and ValueError for a batch that the processes cannot share evenly.
     """
     rng = np.random.default_rng([seed, 1])
     accelerator = Accelerator(mixed_precision=settings.get("mixed_precision", "no"), cpu=settings.get("cpu", False))
+    for size in ("batch", "coarse_batch") if task.coarse is not None else ("batch",):
+        if settings[size] % accelerator.num_processes:
+            raise ValueError(
+                f"{size}: {settings[size]} samples cannot be shared by {accelerator.num_processes} processes"
+            )
+    if accelerator.process_index:
+        torch.manual_seed(seed + accelerator.process_index)
     steps, warmup = settings["steps"], max(1, int(settings.get("warmup", 0.1) * settings["steps"]))
     inside = [p for p in model.encoder.parameters() if p.requires_grad]
     outside = [p for part in (model.trunk, model.head) for p in part.parameters()]
@@ -118,20 +135,24 @@ def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int, 
     best, chosen, state, history = -1.0, {}, None, []
     for step in progress(range(1, steps + 1), "training"):
         wrapped.train()
-        parts = []
+        parts, holds = [], []
         for split, draw in ((task.train, draws), (task.coarse, coarse_draws)):
             if draw is not None:
                 rows = next(draw)[mine]
-                parts += [
-                    to_tensor(split, rows, accelerator.device),
-                    torch.from_numpy(split.y[rows]).to(accelerator.device),
-                ]
-                last = [split.ids[i] for i in rows[:3]]
-        loss = wrapped(*parts)
+                x = to_tensor(split, rows, accelerator.device)
+                if x.is_floating_point() and not x.isfinite().all():
+                    wrong = rows[(~x.isfinite()).flatten(1).any(1).cpu().numpy()]
+                    raise TrainingError(f"step {step}: an input is not a finite number in {named(split, wrong)}")
+                parts += [x, torch.from_numpy(split.y[rows]).to(accelerator.device)]
+                holds.append(named(split, rows))
+        try:
+            loss = wrapped(*parts)
+        except RuntimeError as error:
+            if "probability tensor contains" not in str(error):
+                raise
+            loss = torch.tensor(torch.nan)  # weights that ran away: Algorithm 1 has nothing to sample from
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"step {step}: the loss is {loss.item()}; the batch holds {', '.join(map(str, last))}, ..."
-            )
+            raise TrainingError(f"step {step}: the loss is {loss.item()}; the batch holds {' and '.join(holds)}")
         optimizer.zero_grad()
         accelerator.backward(loss)
         optimizer.step()
@@ -139,7 +160,7 @@ def train(model: Classifier, task: Task, val: Split, settings: dict, seed: int, 
         if step % settings["eval_every"] == 0 or step == steps:
             found = predict(model, val, accelerator.device)
             scores = score(found, val.y)
-            row = {"step": step, "loss": loss.item()} | scores
+            row = {"step": step, "loss": accelerator.reduce(loss.detach(), reduction="mean").item()} | scores
             history.append(row)
             value = next(iter(scores.values()))
             best = max(best, value)

@@ -45,8 +45,8 @@ rows = []
 for cell in records.cells(profile, part="tuning"):
     name = records.cell_name(**cell)
     found = [records.read_record(p) for p in sorted((results / "tuning" / "runs").glob(f"{name}__seed*.json"))]
-    if outdated := [r["seed"] for r in found if r["code_hash"] != records.code_hash(r["settings"].get("source", cell["group"]))]:
-        print(f"{name}: made by other code than today's, seeds {outdated}")
+    if outdated := [r["seed"] for r in found if records.stale(r, records.cell_settings(profile, **cell))]:
+        print(f"{name}: made by other settings or code than today's, seeds {outdated}")
     if not found:
         continue
     several = "val_f1" in found[0]["validation"]  # labels a sample

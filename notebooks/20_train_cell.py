@@ -55,13 +55,11 @@ from pathlib import Path
 
 import torch
 
-from labelaug_core import bert_last, cell
+from labelaug_core import cell
 
 gc.freeze()  # what was imported stays: looking for garbage among it took 5 % of a run
 torch.set_num_threads(1)  # two cells run side by side; and sums in one order give the same numbers again
-trained_last = settings["encoder"]["name"] == "bert" and settings["encoder"].get("tune") == "last"
-run = bert_last if trained_last else cell
-task = run.load_task(settings)
+task = cell.load_task(settings)
 print("sizes:", task.sizes, "| evaluated labels:", task.n_fine, "| all labels:", len(task.labels))
 
 # %% [markdown]
@@ -76,7 +74,7 @@ todo = records.missing_seeds(results, settings, seeds, task.content_hash)
 if recorded := sorted(set(seeds) - set(todo)):
     print("already recorded: seeds", *recorded)
 for seed in todo:
-    record, predictions, model = run.run_seed(settings, task, seed)
+    record, predictions, model = cell.run_seed(settings, task, seed)
     records.write_record(records.record_path(results, records.cell_name(group, dataset, method, option), seed), record, predictions)
     print(f"seed {seed}: validation {record['validation']['val_accuracy']:.3f} at step {record['validation']['step']}")
 

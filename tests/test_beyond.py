@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelaug_core import beyond, beyond_heads, beyond_report, beyond_runs, losses, records
+from labelaug_core import beyond, beyond_report, beyond_runs, losses, records
 from labelaug_core.datasets.base import DataError, Split, Task
 from labelaug_core.graph_file import load_graph
 
@@ -59,12 +59,11 @@ def states(graph, label: str) -> list[set[str]]:
     return [set(choice) for choice in itertools.product(*questions.values())]
 
 
-@pytest.mark.parametrize("make", [beyond.HexHead, beyond_heads.HexHead])
-def test_hex_is_a_softmax_over_all_legal_states(graph, make):
+def test_hex_is_a_softmax_over_all_legal_states(graph):
     labels = graph.label_nodes("critters")
     coarse = [v for v in graph.nodes if v not in labels and v != graph.root]
     torch.manual_seed(0)
-    head = make(graph, labels + coarse, len(labels), 3).double()
+    head = beyond.HexHead(graph, labels + coarse, len(labels), 3).double()
     x = torch.randn(2, 3, dtype=torch.double)
     z = head.score(x).detach().numpy()
     every = [
@@ -98,7 +97,7 @@ def test_flat_marginal_sums_the_labels_below(graph):
 def test_agreement_multiplies_the_answers_and_averages_what_is_below_them(graph):
     labels = graph.label_nodes("critters")
     torch.manual_seed(0)
-    head = beyond_heads.AgreementHead(graph, [*labels, "Shorthair"], len(labels), 3, 8).double().eval()
+    head = beyond.AgreementHead(graph, [*labels, "Shorthair"], len(labels), 3, 8).double().eval()
     x, tree = torch.randn(2, 3, dtype=torch.double), head.fine_tree
     p = head.decoder.slot_log_probs(x, tree).exp().detach().numpy()
     slot = {prefix: e for e, prefix in enumerate(tree.prefixes)}  # (root, cat, Shorthair): the slot of that answer
@@ -120,7 +119,7 @@ def test_agreement_multiplies_the_answers_and_averages_what_is_below_them(graph)
 
 def test_hierarchicalsoftmax_is_species_then_breed(graph):
     labels = graph.label_nodes("critters")
-    head = beyond_heads.HierarchicalSoftmaxHead(graph, [*labels, "cat"], len(labels), 3)
+    head = beyond.HierarchicalSoftmaxHead(graph, [*labels, "cat"], len(labels), 3)
     x = torch.randn(2, 3)
     logp = head.predictions(x)["log_probs"]
     cat = logp[:, :7].exp().sum(1)

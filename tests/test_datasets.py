@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from labelaug_core.datasets import arxiv, flower, folder, join, near_duplicates, pet
-from labelaug_core.datasets.base import DataError, ImageFiles, Split, Task, Texts
+from labelaug_core.datasets.base import DataError, ImageFiles, Split, Task, Texts, content_hash
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import graph_from_dict, load_graph
 
@@ -64,9 +65,16 @@ def test_broken_image_is_one_error_that_names_it(tmp_path):
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:600])
     (tmp_path / "text.jpg").write_text("<html>404</html>")
     (tmp_path / "empty.jpg").touch()
-    for name in ("cut.jpg", "text.jpg", "empty.jpg"):
-        with pytest.raises(DataError, match=name):
-            ImageFiles([tmp_path / name], 8)[np.array([0])]
+    Image.new("1", (10_000, 9_999)).save(tmp_path / "huge.png")  # 100 million pixels in 12 kB
+    Image.new("L", (1, 101)).save(tmp_path / "narrow.png")
+    for name in ("cut.jpg", "text.jpg", "empty.jpg", "huge.png: .*pixels", "narrow.png: .*100 times as long as wide"):
+        with warnings.catch_warnings(), pytest.raises(DataError, match=name):
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            ImageFiles([tmp_path / name.split(":")[0]], 8)[np.array([0])]
+
+
+def test_half_an_emoji_is_content_like_any_other():
+    assert content_hash("a \ud83d") != content_hash("a ") and content_hash("a") == content_hash("a")
 
 
 # ---- pets ------------------------------------------------------------

@@ -97,6 +97,10 @@ def test_trees_that_cannot_be_are_refused():
         PrefixTree(graph, ["animal"])
     with pytest.raises(GraphError, match="cap=5"):
         PrefixTree(graph, ["Brit", "Coon"], cap=5)
+    names = [f"v{i}" for i in range(600)]
+    star = build({"root": "r", "groups": {"g": {"below": "r", "nodes": names}}, "labels": {"d": {"groups": ["g"]}}})
+    with pytest.raises(GraphError, match="600 labels and 600 slots.*cap=700.*SampledPathHead"):
+        PrefixTree(star, names, cap=700)
 
 
 # -- the decoder's probabilities ------

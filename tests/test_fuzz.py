@@ -8,7 +8,6 @@ import json
 import random
 import resource
 import signal
-import tokenize
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -141,21 +140,15 @@ def test_damaged_predictions_never_become_others(written):
     assert refused > 1_000
 
 
-def test_a_cache_with_a_damaged_head_or_cut_off_is_made_anew(tmp_path, monkeypatch):
+def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))
     encoder, images = SmallCNN(4), Drawings(6)
     whole = np.array(encoders.cached_features(encoder, images, "hash"))
     file = next(tmp_path.glob("features-*.npy"))
-    raw, head = file.read_bytes(), 128  # behind the head come the features: there is no telling a wrong one
-    for seed in range(200):
-        rng = random.Random(seed)
-        spoilt = damaged(raw, rng, last=head) if seed % 2 else raw[: rng.randrange(1, len(raw))]
-        file.write_bytes(spoilt)
-        try:
-            again = encoders.cached_features(encoder, images, "hash")
-        except (EOFError, tokenize.TokenError):  # an empty file, some damaged heads: not yet caught there
-            continue
-        np.testing.assert_array_equal(again, whole)
+    raw = file.read_bytes()
+    for seed in range(300):
+        file.write_bytes(damaged(raw, random.Random(seed), last=128 if seed % 2 else None))  # the head, or anywhere
+        np.testing.assert_array_equal(encoders.cached_features(encoder, images, "hash"), whole)
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
 
 
@@ -232,6 +225,10 @@ TOKENS += [
     "@",
     "\\x",
 ]
+TOKENS += ["[" * 3_000, "{a: " * 3_000, "- " * 3_000]
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefghij", "bcdefghijk", strict=True)
+)
 
 
 def spots(tree) -> list[tuple]:
@@ -256,14 +253,17 @@ def graph_files(draw) -> bytes:
             where[draw(st.sampled_from(["cat", "nodes", "groups", "", "<eop>", "no", *map(str, where)]))] = where[key]
         elif kind == "copy":
             where[key] = copy.deepcopy(other[other_key])
-        elif kind == "share" and not isinstance(other[other_key], (dict, list)):
-            where[key] = other[other_key]
+        elif kind == "share":  # the same list twice: an alias in the file
+            inside = [other[other_key], *(tree[k] for tree, k in spots(other[other_key]))]
+            if not any(part is where for part in inside):  # not inside itself
+                where[key] = other[other_key]
         elif kind == "nest":
             for _ in range(draw(st.integers(1, 50))):
                 where[key] = [where[key]]
         if not spots(data):
             break
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=draw(st.booleans()), width=200)
+    text += draw(st.sampled_from(["", "", "", "", "", "", BOMB]))
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         a = draw(st.integers(0, len(text)))
         b = min(a + draw(st.integers(0, 40)), len(text))
@@ -280,12 +280,7 @@ def test_random_graph_files(tmp_path, record_property, n):
 
     def check(raw):
         path.write_bytes(raw)
-        try:
-            graph = read(load_graph, path, GraphError)
-        except ValueError as error:  # `root: [[]]` has no error of its own yet
-            if "not enough values to unpack" not in str(error):
-                raise
-            return
+        graph = read(load_graph, path, GraphError)
         if graph is not None:
             valid.append(graph)
             assert all(p in graph.index for ps in graph.parents.values() for p in ps)
@@ -353,19 +348,6 @@ IMAGES = st.tuples(
 )
 
 
-def asks_for_too_much(path: Path) -> bool:
-    """A PNG whose data say that they are 1 GiB or longer, or a picture 1,000 times as wide as high: the reader has no
-    error of its own for these yet (Pillow asks the system for all of it)."""
-    at = (raw := path.read_bytes()).find(b"IDAT")
-    if at >= 4 and raw[at - 4] >= 0x40:
-        return True
-    try:
-        with Image.open(path) as image:
-            return max(image.size) >= 1_000 * min(image.size)
-    except Exception:  # no image: not too much
-        return False
-
-
 @few_or_soak(400, 2_000)
 @pytest.mark.filterwarnings("ignore")
 def test_random_images(tmp_path, record_property, n):
@@ -374,8 +356,6 @@ def test_random_images(tmp_path, record_property, n):
     def check(example):
         path = tmp_path / f"image{example[1]}"
         path.write_bytes(example[0])
-        if asks_for_too_much(path):
-            return
         pixels = read(lambda p: ImageFiles([p], 8)[np.array([0])], path, DataError)
         if pixels is not None:
             valid.append(pixels)
@@ -399,7 +379,19 @@ CSV = "text,label\r\n" + "".join('"{}",{}\r\n'.format(t.replace('"', '""'), y) f
 JSONL = "".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in ROWS)
 TEXTS = [(".csv", CSV), (".tsv", CSV.replace(",", "\t")), (".jsonl", JSONL), (".jsonl", "\ufeff" + JSONL), (".csv", "")]
 WORDS = ['"', '""', ",", "\t", "\n", "\r", "\r\n\r\n", "\x00", "\ufeff", "Pug", "label", "text", "{", "}", "[" * 3_000]
-WORDS += ["NaN", "-1e999", "null", "9" * 5_000, '"label": ["Pug"],', "x" * 200_000, "\u2028", "😀", "\\u0000", "\\"]
+WORDS += [
+    "\\ud83d",
+    "NaN",
+    "-1e999",
+    "null",
+    "9" * 5_000,
+    '"label": ["Pug"],',
+    "x" * 200_000,
+    "\u2028",
+    "😀",
+    "\\u0000",
+    "\\",
+]
 DOCUMENTS = st.sampled_from(TEXTS).flatmap(
     lambda t: st.tuples(st.just(t[0]), spoilt(t[1].encode(), [w.encode() for w in WORDS] + [b"\xff", b"\xed\xa0\x80"]))
 )

@@ -101,6 +101,7 @@ MISTAKES = {
     "listed twice": (put("groups", "species", "nodes", ["cat", "dog", "cat"]), ["'cat'", "twice"]),
     "truth value for a row": (put("groups", "dog breed", "nodes", {"Pug": False}), ["'Pug'", "False"]),
     "two roots": (put("root", ["animal", "plant"]), ["root"]),
+    "an empty list for a root": (put("root", [[]]), ["root", "names 0"]),
     "the reserved name": (put("groups", "dog breed", "nodes", ["Pug", "<eop>"]), ["'<eop>'"]),
     "sources is a number": (put("sources", 7), ["sources"]),
 }
@@ -132,6 +133,8 @@ def test_each_mistake_gets_one_clear_error(tmp_path, rule):
         ("root: r\ngroups:\n  a:\n    nodes:\n      no: [r]\n", ["line 5", "False", "not a text"]),
         ("root: r\ngroups:\n  a:\n    nodes:\n      2024: [r]\n", ["line 5", "2024", "not a text"]),
         ("root: !!python/object/apply:os.getcwd []\n", ["line 1", "not valid YAML"]),
+        ("a: &a [x, x]\nb: [*a, *a]\nroot: *a\n", ["line 2", "*a is an alias"]),
+        ("root: r\ngroups: " + "[" * 100_000, ["line 2", "more than 20 levels"]),
         ("", ["key: value"]),
         ("- a\n- b\n", ["key: value"]),
     ],
@@ -225,6 +228,13 @@ def test_too_many_paths_are_counted_not_listed():
     assert len(small.paths("end", cap=8)) == 8
     with pytest.raises(GraphError, match="cap=7"):
         small.paths("end", cap=7)
+
+
+def test_a_chain_of_thousands_of_nodes_is_one_path():
+    names = [f"v{i}" for i in range(3_000)]
+    groups = {v: {"nodes": {v: [above]}} for above, v in zip(["root", *names], names, strict=False)}
+    graph = build({"root": "root", "groups": groups, "labels": {"d": {"nodes": [names[-1]]}}})
+    assert graph.paths(names[-1]) == [("root", *names)]
 
 
 def split_by_definition(graph: LabelGraph, label: str):

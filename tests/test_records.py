@@ -1,11 +1,18 @@
 """Run records: nothing half-written, nothing stale, nothing run twice; damage and misspellings are said."""
 
+import csv
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labelaug_core import records
+
+ROOT = Path(__file__).parents[1]
 
 CELL = {"group": "critters", "dataset": "fine", "method": "ffn", "option": ""}
 
@@ -56,6 +63,68 @@ def test_changed_data_or_code_make_a_record_stale(written, monkeypatch):
     monkeypatch.setattr(records, "code_hash", lambda group: "other code")
     assert "code" in records.stale(records.read_record(path), settings)
     assert records.missing_seeds(results, settings, [0]) == [0]
+
+
+@pytest.fixture
+def later_code(written, monkeypatch):
+    """The code has changed since `written`; a function that writes verified.csv and says why the record is stale."""
+    results, settings, path = written
+    monkeypatch.setattr(records, "OUT", results)
+    row = {"experiment": records.experiment(settings), "recorded": records.code_hash("critters"), "today": "later"}
+    monkeypatch.setattr(records, "code_hash", lambda group: "later")
+    file = results / "results" / "toy" / "verified.csv"
+    file.parent.mkdir(parents=True)
+
+    def why(**changes) -> str:
+        records.verified.cache_clear()
+        with file.open("w", newline="") as out:
+            writer = csv.DictWriter(out, [*row, "same"])
+            writer.writeheader()
+            writer.writerow({**row, "same": True, **changes})
+        return records.stale(records.read_record(path), settings)
+
+    yield why
+    records.verified.cache_clear()
+
+
+def test_code_that_was_found_to_give_the_same_numbers_leaves_the_record_valid(later_code, written):
+    assert later_code() == ""
+    assert records.missing_seeds(written[0], written[1], [0]) == []
+
+
+@pytest.mark.parametrize("change", [{"same": False}, {"experiment": "abc"}, {"recorded": "abc"}, {"today": "latest"}])
+def test_other_numbers_other_settings_and_other_code_do_not(later_code, change):
+    assert "code" in later_code(**change)
+
+
+def test_a_damaged_list_of_what_was_verified_is_one_error(later_code, written):
+    (written[0] / "results" / "toy" / "verified.csv").write_text('experiment,same\n"abc')
+    records.verified.cache_clear()
+    with pytest.raises(records.RecordError, match="verified.csv: damaged"):
+        records.stale(records.read_record(written[2]), written[1])
+
+
+def test_notebook_13_says_of_each_run_whether_it_is_the_same_bit_for_bit(tmp_path):
+    results, first = tmp_path / "results" / "cpu", ROOT / "results" / "cpu" / "runs"
+    for i, name in enumerate(("pet__fine__ffn", "pet__fine__label-aug", "pet__fusion__label-aug")):
+        record = records.read_record(records.record_path(first.parent, name, 0))
+        arrays = records.read_predictions(records.record_path(first.parent, name, 0))
+        records.write_record(records.record_path(results, name, 0), record, arrays)
+        if i == 1:
+            arrays["exact"] = np.where(np.arange(len(arrays["exact"])) < 3, 36 - arrays["exact"], arrays["exact"])
+        if i == 2:
+            record["history"][0]["loss"] += 1e-15
+        records.write_record(records.record_path(results / "verify", name, 0), record | {"code_hash": "now"}, arrays)
+    command = [Path(sys.executable).parent / "papermill", "--no-progress-bar", "--log-level", "ERROR"]
+    environment = os.environ | {"LABELAUG_OUT": str(tmp_path)}
+    subprocess.run(
+        [*command, ROOT / "notebooks" / "13_verify.ipynb", tmp_path / "13.ipynb"], env=environment, check=True
+    )
+    with (results / "verified.csv").open() as file:
+        rows = {row["cell"]: row for row in csv.DictReader(file)}
+    assert [row["same"] for row in rows.values()] == ["True", "False", "False"]
+    assert rows["pet__fine__label-aug"]["changed"] == "3" and rows["pet__fusion__label-aug"]["changed"] == "0"
+    assert {row["today"] for row in rows.values()} == {"now"} and rows["pet__fine__ffn"]["n_test"] == "509"
 
 
 def test_code_hash_sees_code_and_not_comments(tmp_path, monkeypatch):

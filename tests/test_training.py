@@ -90,11 +90,36 @@ def test_the_same_seed_twice_gives_the_same_record(method, dataset):
     assert c["history"] != a["history"]
 
 
-def test_a_loss_that_is_not_a_number_names_step_and_batch():
+@pytest.mark.parametrize("name", ["label-set", "algorithm-1"])
+@pytest.mark.parametrize("part", ["train", "coarse"])
+def test_an_input_that_is_not_a_number_is_named(name, part):
     task = features_task()
-    task.train.inputs[:] = np.nan
-    with pytest.raises(TrainingError, match=r"step 1: .*nan.*image \d+"):
-        train(classifier(task, HEADS["ffn"](task)), task.fine_only(), task.train, SETTINGS, 0)
+    spoilt = replace(getattr(task, part), inputs=task.train.inputs.copy(), ids=[f"{part} {i}" for i in range(48)])
+    spoilt.inputs[3], spoilt.inputs[40] = np.nan, np.inf
+    task = replace(task, **{part: spoilt})
+    with pytest.raises(TrainingError, match=rf"step \d: an input is not a finite number in {part} (3|40)"):
+        train(
+            classifier(task, HEADS[name](task)), task if part == "coarse" else task.fine_only(), task.test, SETTINGS, 0
+        )
+
+
+@pytest.mark.parametrize("name", ["label-set", "algorithm-1"])
+def test_a_loss_that_is_not_a_number_names_step_and_batch(name):
+    task = features_task()
+    model = classifier(task, HEADS[name](task))
+    next(model.head.parameters()).data[:] = np.nan  # weights that ran away
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan; the batch holds image \d+.* and image \d+"):
+        train(model, task, task.train, SETTINGS, 0)
+
+
+def test_a_prediction_that_is_not_a_number_is_named_and_not_recorded():
+    settings = json.loads(json.dumps(records.cell_settings("cpu", "pet", "fine", "ffn")))
+    settings["training"] |= {"steps": 4, "eval_every": 2}
+    task = features_task(80).fine_only()
+    test = replace(task.test, inputs=task.test.inputs.copy())
+    test.inputs[17] = np.nan
+    with pytest.raises(TrainingError, match="the prediction is not a number for image 17$"):
+        run_seed(settings, replace(task, test=test), 0)
 
 
 def test_validation_is_held_out_of_the_training_data_and_the_test_set_is_not_touched():

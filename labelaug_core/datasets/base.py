@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from labelaug_core.graph import LabelGraph
 
+NARROWEST = 100  # an image may be at most so many times as long as wide
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -86,14 +87,7 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, index) -> np.ndarray:
-        return np.stack([self._read(p) for p in np.atleast_1d(self.paths[index])])
-
-    def _read(self, path: Path) -> np.ndarray:
-        try:
-            with Image.open(path) as image:
-                return fit(ImageOps.exif_transpose(image).convert("RGB"), self.size)
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path.name}: cannot be read as an image ({error}); replace or delete {path}") from None
+        return np.stack([fit(open_image(p), self.size) for p in np.atleast_1d(self.paths[index])])
 
 
 class Texts:
@@ -110,6 +104,21 @@ class Texts:
 
     def __getitem__(self, index) -> list[str]:
         return list(np.atleast_1d(self.texts[index]))
+
+
+def open_image(path: Path) -> Image.Image:
+    """The whole image as RGB, turned the way its EXIF note says. Raises DataError naming a file that is truncated, no
+    image, or larger or narrower than any photograph (it would ask for all memory)."""
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS} pixels")
+            if max(image.size) > NARROWEST * min(image.size):
+                raise ValueError(f"more than {NARROWEST} times as long as wide")
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except Exception as error:  # Pillow's readers raise many kinds
+        what = str(error) or type(error).__name__
+        raise DataError(f"{path.name}: cannot be read as an image ({what}); replace or delete {path}") from None
 
 
 def fit(image: Image.Image, size: int) -> np.ndarray:
@@ -152,9 +161,9 @@ def content_hash(*items) -> str:
     h = hashlib.sha256()
     for item in items:
         if isinstance(item, Path):
-            h.update(item.name.encode() + item.read_bytes())
-        else:
-            h.update(item.tobytes() if isinstance(item, np.ndarray) else str(item).encode())
+            h.update(item.name.encode(errors="surrogatepass") + item.read_bytes())
+        else:  # surrogates: a name that is no text, half an emoji
+            h.update(item.tobytes() if isinstance(item, np.ndarray) else str(item).encode(errors="surrogatepass"))
     return h.hexdigest()[:16]
 
 

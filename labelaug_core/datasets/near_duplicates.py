@@ -13,9 +13,9 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from labelaug_core.datasets.base import DataError, Split, Task, Texts
+from labelaug_core.datasets.base import Split, Task, Texts, open_image
 from labelaug_core.encoders import progress
 from labelaug_core.graph import normalise
 
@@ -50,11 +50,7 @@ def phash(image: Image.Image) -> int:
 @lru_cache(maxsize=200_000)
 def file_phash(path: Path, changed: int) -> int:
     """phash of a file that was last changed then. Raises DataError naming a file that cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return phash(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path.name}: cannot be read as an image ({error}); see {path}") from None
+    return phash(open_image(path))
 
 
 def close(a: np.ndarray, b: np.ndarray, threshold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 
 import numpy as np
 
 from labelaug_core.datasets import critters
 from labelaug_core.datasets.base import DataError, Split, Task, content_hash
 from labelaug_core.encoders import cache_folder
+from labelaug_core.files import write_files
 from labelaug_core.graph import LabelGraph
 
 COARSE_KINDS = ("species", "color", "attributes")
@@ -22,13 +23,11 @@ def drawn(part: str, n_per_breed: int, size: int) -> critters.Critters:
         images = np.load(found, allow_pickle=False)
         if images.shape == (n_per_breed * len(critters.LOOKS), size, size, 3):
             return critters.Critters(images, *critters.truth(n_per_breed, SEEDS[part]))
-    except (OSError, ValueError, EOFError):
+    except Exception:  # none, or damaged: numpy raises many kinds
         pass
-    made = critters.generate(n_per_breed, SEEDS[part], size)
-    partial = found.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        np.save(file, made.images, allow_pickle=False)
-    os.replace(partial, found)
+    made, buffer = critters.generate(n_per_breed, SEEDS[part], size), io.BytesIO()
+    np.save(buffer, made.images, allow_pickle=False)
+    write_files({found: buffer.getvalue()})
     return made
 
 
