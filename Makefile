@@ -32,7 +32,7 @@ tune: $(ENV)  ## the runs on which learning rates and weights were chosen (valid
 
 verify: $(ENV)  ## the first seed of every cell once more: the same numbers? -> results/<profile>/verified.csv
 	@export PATH="$(abspath $(BIN)):$$PATH"; out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT; \
-	  for part in verify verify-tuning; do $(SNAKEMAKE) part=$$part -- cells || exit 1; done; \
+	  $(SNAKEMAKE) part=verify -- cells || exit 1; \
 	  for group in $(BEYOND_$(PROFILE)); do LABELAUG_OUT="$$out" TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar \
 	    --log-level ERROR notebooks/40_beyond_the_paper.ipynb "$$out/40.ipynb" -p profile $(PROFILE) -p group $$group \
 	    -p n_seeds 1 -p runs_folder "$(CURDIR)/results/$(PROFILE)/verify/beyond" || exit 1; done; \

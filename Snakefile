@@ -11,18 +11,18 @@ from labelaug_core import records
 PROFILE = config.get("profile", "toy")
 GROUP = config.get("group") or None
 SPEC = records.load_profile(PROFILE)
-PART = config.get("part", "cells")  # or tuning: seeds of its own; verify, verify-tuning: the first seed once more
-RESULTS = Path("results") / PROFILE / ("" if PART == "cells" else PART.replace("-", "/"))
-PARTS = ["tuning"] if PART.endswith("tuning") else ["cells", "ablations"]
+PART = config.get("part", "cells")  # or tuning: seeds of its own; verify: the first seed of each cell once more
+RESULTS = Path("results") / PROFILE / ("" if PART == "cells" else PART)
+PARTS = ["tuning"] if PART == "tuning" else ["cells", "ablations"]
 CELLS = {  # a group that `needs` data that few have is run when it is asked for
     records.cell_name(**c): c for part in PARTS for c in records.cells(PROFILE, GROUP, part)
     if GROUP or "needs" not in SPEC["groups"][c["group"]]
 }
 SEEDS = {
-    name: [100, 101, 102] if PART.endswith("tuning") else list(range(records.seed_count(PROFILE, c["group"])))
+    name: [100, 101, 102] if PART == "tuning" else list(range(records.seed_count(PROFILE, c["group"])))
     for name, c in CELLS.items()
 }
-if PART.startswith("verify"):
+if PART == "verify":
     SEEDS = {name: seeds[:1] for name, seeds in SEEDS.items()}
 TODO = [
     name for name, c in CELLS.items()

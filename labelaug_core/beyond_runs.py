@@ -69,6 +69,17 @@ def fewer_coarse(task: Task, share: float, seed: int) -> Task:
     return replace(task, coarse=task.coarse.take(rows)) if len(rows) else task.fine_only()
 
 
+def wrong_answers(task: Task, share: float, seed: int) -> Task:
+    """The task in which this share of the coarse samples, whose labels are answers to questions, has another answer to
+    the same question, drawn at random. share in [0, 1]."""
+    graph, rng, y = task.graph, np.random.default_rng([seed, 11]), task.coarse.y.copy()
+    place = [(graph.group[v], graph.parents[v]) for v in task.labels]
+    rivals = [[i for i, p in enumerate(place) if p == place[k] and i != k] for k in range(len(place))]
+    for i in np.flatnonzero(rng.random(len(y)) < share):
+        y[i] = rng.choice(rivals[y[i]]) if rivals[y[i]] else y[i]
+    return replace(task, coarse=replace(task.coarse, y=y))
+
+
 # -- graphs -----------------------------------------------------------------------------------------------------------
 
 

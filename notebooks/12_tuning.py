@@ -41,12 +41,12 @@ from labelaug_core import records
 records.check_parameters(globals(), ["profile"])
 pd.set_option("display.max_rows", None)
 results = records.OUT / "results" / profile
-rows = []
+rows, earlier, every = [], 0, 0
 for cell in records.cells(profile, part="tuning"):
     name = records.cell_name(**cell)
     found = [records.read_record(p) for p in sorted((results / "tuning" / "runs").glob(f"{name}__seed*.json"))]
-    if outdated := [r["seed"] for r in found if records.stale(r, records.cell_settings(profile, **cell))]:
-        print(f"{name}: made by other settings or code than today's, seeds {outdated}")
+    earlier += sum(bool(records.stale(r, records.cell_settings(profile, **cell))) for r in found)
+    every += len(found)
     if not found:
         continue
     several = "val_f1" in found[0]["validation"]  # labels a sample
@@ -59,6 +59,7 @@ for cell in records.cells(profile, part="tuning"):
 columns = ["group", "dataset", "method", "option", "lr", "n_seeds", "n_val", "loss", "loss_std", "accuracy", "accuracy_std", "f1",
            "f1_std", "chosen_by"]
 table = pd.DataFrame(rows, columns=columns)
+print(f"{earlier} of {every} runs were made by earlier code than today's: the choice was made then")
 if len(table):
     table.drop(columns="chosen_by").to_csv(results / "tuning.csv", index=False, float_format="%.4f")
 table.drop(columns="chosen_by").round(3)

@@ -15,7 +15,7 @@
 # # 13 · Do the numbers come out again?
 #
 # *What you will learn:* whether this machine, with the code as it is now, gives the recorded numbers. *What it needs:*
-# `make verify PROFILE=cpu`, which trains the first seed of every cell once more (a tenth of the batch's time) and then
+# `make verify PROFILE=cpu`, which trains the first seed of every cell once more (a tenth of the time of the batch) and then
 # runs this notebook. *How long:* seconds.
 #
 # A record stands for the settings, data and code that made it. When code changes in a way that must not change a number

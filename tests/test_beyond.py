@@ -158,6 +158,16 @@ def test_an_answer_that_the_breed_leaves_open_stays_unknown(graph, task):
     assert beyond_runs.fewer_coarse(out, 0, 0).coarse is None
 
 
+def test_a_wrong_answer_is_another_answer_to_the_same_question(graph, task):
+    joined = beyond_runs.relabel(task, 0.8, 0, beyond_runs.attributes(graph))
+    out = beyond_runs.wrong_answers(joined, 0.3, 0)
+    before, after = ([out.labels[k] for k in t.coarse.y] for t in (joined, out))
+    assert [graph.group[v] for v in before] == [graph.group[v] for v in after] and out.coarse.ids == joined.coarse.ids
+    assert np.mean([a != b for a, b in zip(before, after, strict=True)]) == pytest.approx(0.3, abs=0.05)
+    everything = beyond_runs.wrong_answers(joined, 1.0, 0).coarse.y
+    assert (everything != joined.coarse.y).all() and (out.train.y == joined.train.y).all()
+
+
 def test_a_random_tree_has_the_labels_and_none_of_the_knowledge(graph):
     tree = beyond_runs.random_tree(graph, 0)
     assert tree.label_nodes("critters") == graph.label_nodes("critters")

@@ -35,11 +35,11 @@ def test_commands_work(command, tmp_path):
     if program == "papermill":
         run(command.replace("out.ipynb", str(tmp_path / "out.ipynb")), LABELAUG_OUT=str(tmp_path))
         assert list(tmp_path.glob("results/toy/runs/*.json"))
-    elif program == "snakemake" or words[0] in ("reproduce", "report", "tune"):
+    elif program == "snakemake" or words[0] in ("reproduce", "report", "tune", "verify"):
         if program == "make":  # what make hands to snakemake, options of the Makefile included
             command = re.search(r"\S*snakemake .*?(?=;|$| &&)", run(f"make -n {' '.join(words)} BIN={BIN} ENV="))[0]
         plan = run(re.sub(r"--executor \S+", "", command).replace("snakemake ", "snakemake --dry-run --cores 1 ", 1))
-        assert re.search(r"cells: \d+ of \d+ cells are recorded, (\d+ to run|nothing to be done)", plan)
+        assert re.search(r"(cells|verify): \d+ of \d+ cells are recorded, (\d+ to run|nothing to be done)", plan)
     elif program == "conda":
         assert (ROOT / words[words.index("-f") + 1]).exists()  # what is in it: test_environment.py
     elif words == ["book"]:
