@@ -46,6 +46,15 @@ def row(found: dict, reference: dict | None = None, m: int = 1) -> dict:
     return out | {"seeds": " ".join(f"{v:.2f}" for v in value)}
 
 
+def by_class(found: dict, reference: dict, m: int = 1) -> dict:
+    """The difference when every class counts alike, however many test samples it has, with its interval (see row)."""
+    y = found["y"][0]
+    weight = 1 / np.bincount(y)[y]
+    delta = 100.0 * (found["right"].astype(float) - reference["right"]) * weight * len(y) / weight.sum()
+    low, high = hierarchical_bootstrap(delta, level=1 - 0.05 / m)
+    return {"delta": delta.mean(), "ci_low": low, "ci_high": high}
+
+
 def quality(found: dict, task: Task) -> dict:
     """How far off the mistakes are on the true graph, how calibrated the best label's p is."""
     far = [
@@ -114,6 +123,26 @@ def draw_curves(frame: pd.DataFrame, x: str, y: str, axes: plt.Axes) -> None:
     axes.set_xticks(range(len(places)), [f"{100 * v:g} %" for v in places])
     axes.axhline(0, color="0.6", lw=1)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_deltas(frame: pd.DataFrame, facet: str, item: str, against: str, title: str) -> plt.Figure:
+    """Each item's `delta` with its interval, one panel for each value of the facet, side by side."""
+    drawn = frame.dropna(subset="delta")
+    names = list(dict.fromkeys(drawn[item]))[::-1]
+    panels = drawn[facet].nunique()
+    size = (2.5 + 2.6 * panels, 0.3 * len(names) + 1.4)
+    figure, axes = plt.subplots(1, panels, figsize=size, sharey=True, squeeze=False)
+    for ax, (value, part) in zip(axes[0], drawn.groupby(facet, sort=False), strict=True):
+        off = [part["delta"] - part["ci_low"], part["ci_high"] - part["delta"]]
+        ax.errorbar(part["delta"], part[item].map(names.index), xerr=off, fmt="o", capsize=2, color="#2b6cb0")
+        ax.axvline(0, color="0.6", lw=1)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_title(value, fontsize="medium", loc="left")
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(f"points against {against}", fontsize="medium")
+    figure.suptitle(title, x=0.02, ha="left")
+    figure.tight_layout()
+    return figure
 
 
 def answers(profile: str) -> str:

@@ -232,6 +232,15 @@ def test_a_table_keeps_the_other_groups_rows_and_corrects_over_its_own(tmp_path,
     assert last["p_holm"].min() == pytest.approx(2 * last["p"].min(), abs=1e-3)
     beyond_report.write(rows, "when", "toy", "critters")
     assert len(beyond_report.read("toy", "when")) == 6
+    y = np.arange(50) // 25  # two classes of equal size: nothing changes
+    equal = beyond_report.by_class(arms[1] | {"y": np.stack([y] * 6)}, arms[0])
+    assert [equal[k] for k in ("delta", "ci_low", "ci_high")] == pytest.approx(
+        [rows[1][k] for k in ("delta", "ci_low", "ci_high")]
+    )
+    rare = arms[1] | {"y": np.stack([(np.arange(50) == 7).astype(int)] * 6)}  # one sample is a class: it counts a half
+    gain = 100.0 * (arms[1]["right"].astype(float) - arms[0]["right"])
+    expected = (gain[:, 7].mean() + np.delete(gain, 7, 1).mean()) / 2
+    assert beyond_report.by_class(rare, arms[0])["delta"] == pytest.approx(expected)
     wide = beyond_report.row(arms[1], arms[0], m=2)
     assert wide["ci_low"] < rows[1]["ci_low"] and wide["ci_high"] > rows[1]["ci_high"]
 

@@ -418,4 +418,4 @@ def test_random_texts(tmp_path, record_property, n):
     fuzz(DOCUMENTS, n, check)
     record_property("examples", n)
     record_property("valid", len(valid))
-    assert n / 20 < len(valid) < n / 1.2
+    assert n / 40 < len(valid) < n / 1.2
