@@ -118,7 +118,7 @@ def draw_curves(frame: pd.DataFrame, x: str, y: str, axes: plt.Axes) -> None:
         part = frame[(frame["model"] == model) & frame[y].notna()].sort_values(x)
         at = part[x].map(places) + 0.08 * (i - (len(models) - 1) / 2)
         low, high = (part[y] - part["ci_low"], part["ci_high"] - part[y])
-        colour = plt.get_cmap("tab10")(i)
+        colour = plt.get_cmap("tab10")(list(NAMES.values()).index(model) % 10)  # the same in every panel
         axes.errorbar(at, part[y], yerr=[low, high], fmt="o-", lw=1, ms=4, capsize=2, color=colour, label=model)
     axes.set_xticks(range(len(places)), [f"{100 * v:g} %" for v in places])
     axes.axhline(0, color="0.6", lw=1)
@@ -137,6 +137,7 @@ def draw_deltas(frame: pd.DataFrame, facet: str, item: str, against: str, title:
         ax.errorbar(part["delta"], part[item].map(names.index), xerr=off, fmt="o", capsize=2, color="#2b6cb0")
         ax.axvline(0, color="0.6", lw=1)
         ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(-0.6, len(names) - 0.4)
         ax.set_title(value, fontsize="medium", loc="left")
         ax.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(f"points against {against}", fontsize="medium")

@@ -38,6 +38,7 @@ pd.set_option("display.max_rows", None)
 pd.set_option("display.max_colwidth", None)
 files = sorted((records.OUT / "results" / folder).glob("*.json"))
 measured = {f.stem: json.loads(f.read_text(encoding="utf-8")) for f in files}
+soak = measured.pop("soak", None)  # no times: what the fault tests found
 tables = {name: pd.DataFrame(found["rows"]) for name, found in measured.items()}
 pd.DataFrame({name: found["machine"] for name, found in measured.items()})
 
@@ -151,3 +152,15 @@ large[["what", "labels", "paths", "adjacency_mb", "contestant", "ms", "ratio", "
 
 # %%
 tables.get("encoding", pd.DataFrame())
+
+# %% [markdown]
+# ## The soak
+#
+# What a quarter of an hour of faults found last (`pytest -m soak`; [what is guaranteed](guarantees.md)): random graph files,
+# images and texts, of which some are valid and the others must be one clear error each, and a batch that is killed 20
+# times (`while`: what ran, and how many records there were).
+
+# %%
+if soak:
+    print(soak["date"], soak["machine"])
+pd.DataFrame(soak["tests"] if soak else []).astype(object).fillna("")
