@@ -17,7 +17,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION = 1
 SNAKEMAKE = $(BIN)/snakemake --cores $(JOBS) --nolock --rerun-incomplete --rerun-triggers mtime --keep-going \
             --quiet host reason rules --config profile=$(PROFILE) group=$(GROUP)
 BEYOND_toy = critters
-BEYOND_cpu = pet flower17
+BEYOND_cpu = pet
 NOTEBOOKS = $(basename $(notdir $(wildcard notebooks/[0-9]*.py)))
 
 .PHONY: reproduce report tune verify test lab notebooks book bench

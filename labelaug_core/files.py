@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+ROOT = Path(__file__).parents[1]
+
 
 class RecordError(ValueError):
     """A record, profile or option cannot be read; the message names it and says what to do."""
@@ -46,6 +48,17 @@ def read_yaml(path: Path):
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise RecordError(f"{path.name}{line}: not valid YAML ({type(error).__name__}); restore the file") from None
+
+
+def expected(table: int):
+    """The paper's numbers of one table (results/expected.csv) as a frame. Raises RecordError for a damaged file."""
+    import pandas as pd
+
+    try:
+        found = pd.read_csv(ROOT / "results" / "expected.csv", dtype={"table": int, "paper": float})
+        return found[["table", "group", "row", "column", "metric", "paper"]].query("table == @table")
+    except Exception as error:  # pandas raises many kinds
+        raise RecordError(f"expected.csv: damaged ({type(error).__name__}: {error}); restore the file") from None
 
 
 def of_a_profile(function):

@@ -20,11 +20,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from labelaug_core.files import RecordError, of_a_profile, read_yaml, write_files
+from labelaug_core.files import ROOT, RecordError, of_a_profile, read_yaml, write_files
 
 SCHEMA = 1
-CORE = Path(__file__).parent
-ROOT = CORE.parent
+CORE = ROOT / "labelaug_core"
 OUT = Path(os.environ.get("LABELAUG_OUT") or ROOT)  # holds results/ and figures/; the tests send theirs elsewhere
 DECIDING = [
     "graph",
@@ -198,17 +197,6 @@ def read_predictions(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def expected(table: int):
-    """The paper's numbers of one table (results/expected.csv) as a frame. Raises RecordError for a damaged file."""
-    import pandas as pd
-
-    try:
-        found = pd.read_csv(ROOT / "results" / "expected.csv", dtype={"table": int, "paper": float})
-        return found[["table", "group", "row", "column", "metric", "paper"]].query("table == @table")
-    except Exception as error:  # pandas raises many kinds
-        raise RecordError(f"expected.csv: damaged ({type(error).__name__}: {error}); restore the file") from None
-
-
 def experiment(settings: dict) -> str:
     """A hash of the settings, the code left out."""
     return short_hash({k: v for k, v in settings.items() if k != "code"})
@@ -225,15 +213,12 @@ def verified(results: Path) -> set[tuple[str, str, str]]:
 
     Raises RecordError for a damaged verified.csv.
     """
-    found = set()
-    for path in sorted(results.glob("*/verified.csv")):
-        try:
-            for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines(), strict=True):
-                if row["same"] == "True":
-                    found.add((row["experiment"], row["recorded"], row["today"]))
-        except (ValueError, KeyError, csv.Error) as error:
-            raise RecordError(f"{path.name}: damaged ({type(error).__name__}); delete it and verify again") from None
-    return found
+    try:
+        texts = [path.read_text(encoding="utf-8") for path in sorted(results.glob("*/verified.csv"))]
+        rows = [row for text in texts for row in csv.DictReader(text.splitlines(), strict=True)]
+        return {(row["experiment"], row["recorded"], row["today"]) for row in rows if row["same"] == "True"}
+    except (ValueError, KeyError, csv.Error) as error:
+        raise RecordError(f"verified.csv: damaged ({type(error).__name__}); delete it and verify again") from None
 
 
 def stale(record: dict, settings: dict, content_hash: str | None = None) -> str:

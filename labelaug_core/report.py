@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from labelaug_core import records
+from labelaug_core import files, records
 from labelaug_core.methods import METHODS
 from labelaug_core.reporting import FINE, interval, number, plain, title
 
@@ -32,7 +32,7 @@ def read_table(profile: str, table: int) -> pd.DataFrame:
 
 def not_in(frame: pd.DataFrame, table: int) -> pd.DataFrame:
     """The rows of the paper's table (results/expected.csv) that the frame has no row for."""
-    expected = records.expected(table).dropna(subset=["paper"])
+    expected = files.expected(table).dropna(subset=["paper"])
     if table == 1 or frame.empty:  # Table 1 lists the paper's rows itself
         return expected.iloc[: 0 if table == 1 else None]
     shown = set(zip(frame["dataset"], frame["paper_delta" if table == 4 else "paper"].round(2), strict=True))

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from labelaug_core import records
+from labelaug_core import files, records
 from labelaug_core.evaluation import compare, hierarchical_bootstrap, holm
 from labelaug_core.files import write_files
 from labelaug_core.methods import METHODS
@@ -138,7 +138,7 @@ def paper_values(group: str, cell: dict, table: int) -> dict[str, float]:
 
     Table 4 of the paper is about label-aug (Algorithm 1) alone.
     """
-    value = records.expected(table).query("group == @group").set_index(["row", "column"])["paper"]
+    value = files.expected(table).query("group == @group").set_index(["row", "column"])["paper"]
     if table == 4:
         key = (cell["option"], cell["dataset"])
         return {"paper_delta": value.get(key, np.nan) if cell["method"] == "label-aug" else np.nan}

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from labelaug_core import records, reporting
+from labelaug_core import files, records, reporting
 from labelaug_core.evaluation import holm, sign_flip_p
 from labelaug_core.graph_file import load_graph
 from labelaug_core.reporting import (
@@ -143,7 +143,7 @@ def encoder_name(profile: str, group: str) -> str:
 
 def paper_values(profile: str, cell: dict) -> dict[str, float]:
     """{paper, paper_delta}: the paper's F1, and its difference to its FFN of the same encoder on the fine data."""
-    expected = records.expected(2).set_index(["row", "column"])
+    expected = files.expected(2).set_index(["row", "column"])
     rows, encoder = {"ffn": "FFN", "label-aug": "label-aug"}, encoder_name(profile, cell["group"])
     source = records.load_profile(profile)["groups"][cell["group"]].get("of", cell["group"])
     if source != "arxiv" or cell["option"] or cell["method"] not in rows:

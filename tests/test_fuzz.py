@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_training import Drawings
 
-from labelaug_core import encoders, records
+from labelaug_core import encoders, files, records
 from labelaug_core.datasets import folder
 from labelaug_core.datasets.base import DataError, ImageFiles
 from labelaug_core.graph import GraphError
@@ -180,10 +180,10 @@ def test_damaged_numbers_of_the_paper_are_one_error_or_other_numbers(tmp_path, m
     path = tmp_path / "results" / "expected.csv"
     path.parent.mkdir()
     raw = (ROOT / "results" / "expected.csv").read_bytes()
-    monkeypatch.setattr(records, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     for seed in range(300):
         path.write_bytes(damaged(raw, random.Random(seed)))
-        found = read(lambda _: records.expected(3), path, RecordError)
+        found = read(lambda _: files.expected(3), path, RecordError)
         assert found is None or found["paper"].dtype == float
 
 
