@@ -202,6 +202,10 @@ draw(estimators.assign(panel="fine data"), "estimators", "panel", "estimator", "
 # `hierarchicalsoftmax` as the last layer and the loss, `hiclass` (a logistic regression for each parent node) on
 # standardised features, those of the frozen encoder or, where the encoder is trained, those that the FFN of the same
 # seed has learned. A model without a place for an attribute is not run on a join of attributes.
+#
+# The flat softmax with summed coarse labels is also the method of *soft pseudo-labels with the coarse filter*: the
+# gradient of $-\log \sum_{y \in C} p(y)$ is that of a cross-entropy to the model's own $p(y)$, cut to the breeds $C$ that
+# fit the coarse label and rescaled to sum to 1 (a test holds the two against each other).
 
 # %%
 CAN = {  # several parents, several questions under a node, several true paths, coarse labels, multi-label, explanation

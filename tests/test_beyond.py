@@ -49,6 +49,22 @@ def test_an_unknown_estimator_is_named():
         beyond.estimate("best", torch.zeros(1, 2), torch.zeros(1, 2), 0.0)
 
 
+def test_summed_coarse_labels_are_soft_pseudo_labels_with_the_coarse_filter(graph):
+    """The gradient is that of a cross-entropy to the model's own p(breed), cut to the breeds that fit and rescaled."""
+    labels = graph.label_nodes("critters")
+    head = beyond.FlatMarginalHead(graph, [*labels, "Shorthair"], len(labels), 3).double()
+    x, y = torch.randn(4, 3, dtype=torch.double), torch.full((4,), len(labels))
+    head.loss(x, y, is_coarse=True).backward()
+    found = head.score.weight.grad.clone()
+    head.zero_grad()
+    logp = head.score(x).log_softmax(1)
+    fits = torch.tensor([float("Shorthair" in beyond._on(graph, v)) for v in labels], dtype=torch.double)
+    soft = logp.exp().detach() * fits
+    assert 0 < fits.sum() < len(labels)
+    -((soft / soft.sum(1, keepdim=True)) * logp).sum(1).mean().backward()
+    torch.testing.assert_close(found, head.score.weight.grad)
+
+
 def states(graph, label: str) -> list[set[str]]:
     """All legal states of a label: what is on every time, and one answer to each question that is left open."""
     on = beyond._on(graph, label)
