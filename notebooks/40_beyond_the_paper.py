@@ -442,6 +442,7 @@ def compared(name: str, found: dict[str, dict], base: dict, **more) -> list[dict
     return rows
 
 
+# %%
 rows = []
 for name in joins:
     found = {m: runs(f"{name}__{m}", settings(name, m), tasks[name]) for m in MODELS if m in ON[name]}
@@ -504,6 +505,7 @@ def on_graphs(data: str, task) -> list[dict]:
     return [{"data": data, "graph": what, **row(f, found["true"])} for what, f in found.items()]
 
 
+# %%
 def without_attributes(seed: int):
     return beyond_runs.without_groups(relabelled(seed, share_shelter, ATTRIBUTES), ATTRIBUTES)
 

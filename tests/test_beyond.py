@@ -61,7 +61,7 @@ def test_summed_coarse_labels_are_soft_pseudo_labels_with_the_coarse_filter(grap
     fits = torch.tensor([float("Shorthair" in beyond._on(graph, v)) for v in labels], dtype=torch.double)
     soft = logp.exp().detach() * fits
     assert 0 < fits.sum() < len(labels)
-    -((soft / soft.sum(1, keepdim=True)) * logp).sum(1).mean().backward()
+    (-(soft / soft.sum(1, keepdim=True)) * logp).sum(1).mean().backward()
     torch.testing.assert_close(found, head.score.weight.grad)
 
 
