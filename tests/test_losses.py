@@ -313,7 +313,7 @@ def test_algorithm_1_is_the_expected_reward_objective_by_enumeration(monkeypatch
     total = [torch.zeros_like(w) for w in weights]
     tree = head.fine_tree
     for p in range(len(tree.paths)):
-        monkeypatch.setattr(head.decoder, "sample", lambda x, tree, p=p: torch.tensor([p]))
+        monkeypatch.setattr(head.decoder, "sample", lambda x, tree, tokens, p=p: torch.tensor([p]))
         for t, g in zip(total, torch.autograd.grad(head.loss(x, y), weights), strict=True):
             t += chance[p] * g
     for a, b in zip(total, expected, strict=True):
@@ -337,7 +337,7 @@ def test_an_uncertain_inner_label_is_rewarded_the_same_by_both_objectives(monkey
     chance = head.tree.path_log_probs(head.decoder.slot_log_probs(x, head.tree))[0].exp().detach()
     total = [torch.zeros_like(w) for w in expected]
     for p in range(len(head.tree.paths)):
-        monkeypatch.setattr(head.decoder, "sample", lambda x, tree, p=p: torch.tensor([p]))
+        monkeypatch.setattr(head.decoder, "sample", lambda x, tree, tokens, p=p: torch.tensor([p]))
         for t, g in zip(
             total, torch.autograd.grad(head.loss(x, y, is_coarse=True), list(head.parameters())), strict=True
         ):
