@@ -223,10 +223,10 @@ def verified(results: Path) -> set[tuple[str, str, str]]:
 
 def stale(record: dict, settings: dict, content_hash: str | None = None) -> str:
     """Why a record no longer stands for these settings, this code and this data; '' if it does."""
-    if experiment(record["settings"]) != experiment(settings):
+    if experiment(record["settings"]) != (wanted := experiment(settings)):
         return "its settings have changed"
     then, now = code_of(record["settings"], record["code_hash"]), code_of(settings, code_hash(settings["source"]))
-    if then != now and (experiment(settings), then, now) not in verified(OUT / "results"):
+    if then != now and (wanted, then, now) not in verified(OUT / "results"):
         return "the code that decides it has changed"
     if content_hash is not None and record["data"]["content_hash"] != content_hash:
         return "its data have changed"

@@ -12,7 +12,6 @@ import pandas as pd
 
 from labelaug_core import files, records
 from labelaug_core.evaluation import compare, hierarchical_bootstrap, holm
-from labelaug_core.files import write_files
 from labelaug_core.methods import METHODS
 
 COLUMNS = [
@@ -285,7 +284,7 @@ def write_table(frame: pd.DataFrame, profile: str, table: int, text: str | None 
     """results/<profile>/table<n>.csv and .md (text, by default as `markdown` has it): both or neither."""
     start, csv = records.OUT / "results" / profile / f"table{table}", frame.to_csv(index=False, float_format="%.4f")
     text = markdown(frame, table) if text is None else text
-    write_files({start.with_suffix(".csv"): csv.encode(), start.with_suffix(".md"): text.encode()})
+    files.write_files({start.with_suffix(".csv"): csv.encode(), start.with_suffix(".md"): text.encode()})
 
 
 def write_figure(figure: plt.Figure, profile: str, name: str) -> None:
@@ -293,4 +292,4 @@ def write_figure(figure: plt.Figure, profile: str, name: str) -> None:
     png, pdf, start = io.BytesIO(), io.BytesIO(), records.OUT / "figures" / profile
     figure.savefig(png, format="png", dpi=200, bbox_inches="tight", metadata={"Software": None})
     figure.savefig(pdf, format="pdf", bbox_inches="tight", metadata={"CreationDate": None, "Producer": None})
-    write_files({start / f"{name}.png": png.getvalue(), start / f"{name}.pdf": pdf.getvalue()})
+    files.write_files({start / f"{name}.png": png.getvalue(), start / f"{name}.pdf": pdf.getvalue()})
