@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from labelaug_core import records
+from companion.records import store as records
 
 PROFILE = config.get("profile", "toy")
 GROUP = config.get("group") or None

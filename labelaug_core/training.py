@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from labelaug_core.datasets.base import Split, Task
-from labelaug_core.encoders import progress
+from labelaug_core.cache import progress
+from labelaug_core.data import Split, Task
 
 
 class TrainingError(RuntimeError):

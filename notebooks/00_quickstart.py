@@ -33,8 +33,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from labelaug_core import records
-from labelaug_core.cell import fit, load_task
+from companion.records import store as records
+from companion.runs import fit, load_task
 
 records.check_parameters(globals(), ["seed", "steps"])
 settings = records.cell_settings("toy", "critters", "fine", "label-aug-question")
@@ -129,7 +129,7 @@ figure.tight_layout()
 # that compares methods, with several seeds and intervals, is notebook 22.
 
 # %%
-from labelaug_core.single_label import guess
+from companion.one_label import guess
 from labelaug_core.training import predict
 
 found = predict(model, task.test)

@@ -34,10 +34,11 @@ from itertools import combinations
 import matplotlib.pyplot as plt
 import yaml
 
-from labelaug_core import drawing, records
+from companion import drawing
+from companion.records import store as records
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import GRAPHS, graph_from_dict, load_graph
-from labelaug_core.reporting import write_figure
+from companion.tables.engine import write_figure
 
 records.check_parameters(globals(), ["profile"])
 

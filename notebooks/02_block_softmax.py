@@ -34,7 +34,7 @@ import matplotlib.pyplot as plt
 import torch
 import yaml
 
-from labelaug_core import records
+from companion.records import store as records
 from labelaug_core.block_softmax import block_log_softmax
 from labelaug_core.graph_file import graph_from_dict, load_graph
 from labelaug_core.prefix_tree import PrefixTree

@@ -39,11 +39,12 @@ import matplotlib.pyplot as plt
 import torch
 import yaml
 
-from labelaug_core import drawing, records
+from companion import drawing
+from companion.records import store as records
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.graph_file import graph_from_dict, load_graph
 from labelaug_core.prefix_tree import PrefixTree
-from labelaug_core.reporting import write_figure
+from companion.tables.engine import write_figure
 
 records.check_parameters(globals(), ["seed", "d", "hidden", "profile"])
 torch.set_default_dtype(torch.float64)  # double precision: the numbers below come out alike on every machine

@@ -36,7 +36,8 @@ import matplotlib.pyplot as plt
 import torch
 import yaml
 
-from labelaug_core import losses, records
+from labelaug_core import losses
+from companion.records import store as records
 from labelaug_core.block_softmax import block_log_softmax
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.graph_file import graph_from_dict

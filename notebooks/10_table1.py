@@ -31,13 +31,17 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from labelaug_core import records
+from companion.records import store as records
 
 records.check_parameters(globals(), ["profile"])
-from labelaug_core.datasets import arxiv, flower, near_duplicates, pet, toy
-from labelaug_core.datasets.base import DataError, Texts
+from companion.datasets import arxiv
+from companion.datasets import flower
+from labelaug_core.joining import duplicates as near_duplicates
+from companion.datasets import pet
+from companion.datasets import toy
+from labelaug_core.data import DataError, Texts
 from labelaug_core.graph_file import load_graph
-from labelaug_core.reporting import as_markdown, plain
+from companion.tables.engine import as_markdown, plain
 
 spec = records.load_profile(profile)
 out = records.OUT / "results" / profile

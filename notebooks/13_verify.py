@@ -31,7 +31,7 @@ profile = "cpu"
 import numpy as np
 import pandas as pd
 
-from labelaug_core import records
+from companion.records import store as records
 
 records.check_parameters(globals(), ["profile"])
 results = records.OUT / "results" / profile

@@ -38,7 +38,7 @@ results_folder = ""  # default: results/<profile>
 # Here a misspelt name is an error. So is an unknown group, dataset, method or option.
 
 # %%
-from labelaug_core import records
+from companion.records import store as records
 
 records.check_parameters(globals(), "group dataset method option profile seeds results_folder".split())
 settings = records.cell_settings(profile, group, dataset, method, option)
@@ -55,7 +55,7 @@ from pathlib import Path
 
 import torch
 
-from labelaug_core import cell
+from companion import runs as cell
 
 gc.freeze()  # what was imported stays: looking for garbage among it took 5 % of a run
 torch.set_num_threads(1)  # two cells run side by side; and sums in one order give the same numbers again

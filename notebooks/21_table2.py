@@ -36,8 +36,9 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown, display
 
-from labelaug_core import records, text_report
-from labelaug_core.reporting import as_markdown, plain, table_cells, write_figure
+from companion.records import store as records
+from companion.tables import text as text_report
+from companion.tables.engine import as_markdown, plain, table_cells, write_figure
 
 records.check_parameters(globals(), ["profile"])
 cells = table_cells(profile, table=2)
@@ -170,8 +171,8 @@ for g in groups:
 # them a paper is shown by its number.
 
 # %%
-from labelaug_core.cell import load_task
-from labelaug_core.datasets.base import DataError
+from companion.runs import load_task
+from labelaug_core.data import DataError
 from labelaug_core.graph_file import load_graph
 from labelaug_core.prefix_tree import PrefixTree
 

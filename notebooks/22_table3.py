@@ -30,10 +30,10 @@ profile = "toy"
 import pandas as pd
 from IPython.display import Markdown, display
 
-from labelaug_core import records
-from labelaug_core.evaluation import seeds_needed, smallest_p
-from labelaug_core.report import draw_gains, short
-from labelaug_core.reporting import markdown, results_table, write_figure, write_table
+from companion.records import store as records
+from companion.tables.statistics import seeds_needed, smallest_p
+from companion.tables.sentences import draw_gains, short
+from companion.tables.engine import markdown, results_table, write_figure, write_table
 
 records.check_parameters(globals(), ["profile"])
 frame = results_table(profile, table=3)

@@ -24,9 +24,9 @@ profile = "toy"
 # %%
 from IPython.display import Markdown, display
 
-from labelaug_core import records
-from labelaug_core.report import draw_gains
-from labelaug_core.reporting import markdown, results_table, write_figure, write_table
+from companion.records import store as records
+from companion.tables.sentences import draw_gains
+from companion.tables.engine import markdown, results_table, write_figure, write_table
 
 records.check_parameters(globals(), ["profile"])
 frame = results_table(profile, table=4)

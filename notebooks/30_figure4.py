@@ -41,12 +41,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from labelaug_core import records
-from labelaug_core.cell import load_task
-from labelaug_core.drawing import draw_graph, draw_steps, figure_4
+from companion.records import store as records
+from companion.runs import load_task
+from companion.drawing import draw_graph, draw_steps, figure_4
 from labelaug_core.encoders import build_encoder
 from labelaug_core.explain import choose, explain, format_explanation, trained
-from labelaug_core.reporting import write_figure
+from companion.tables.engine import write_figure
 from labelaug_core.training import to_tensor
 
 records.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
@@ -157,7 +157,7 @@ _ = draw_graph(task.graph, labels=[explanations[0].path[-1]], path=explanations[
 # Pick a test image, or upload one of yours. (In a notebook that is running: `make lab`.)
 
 # %%
-from labelaug_core.widgets import explorer
+from companion.widgets import explorer
 
 frozen = records.cell_settings(profile, g, dataset, method)["encoder"]
 encode = build_encoder(frozen).eval() if frozen.get("tune") == "frozen" else torch.nn.Identity()

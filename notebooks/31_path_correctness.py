@@ -44,16 +44,16 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from labelaug_core import records
+from companion.records import store as records
 
 records.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
-from labelaug_core.cell import load_task
+from companion.runs import load_task
 from labelaug_core.explain import explain, trained
 from labelaug_core.graph_file import load_graph
-from labelaug_core.interpret import answers, mistakes, open_groups, path_correctness, rating_summary, reliability
-from labelaug_core.methods import METHODS, variant
+from companion.interpret import answers, mistakes, open_groups, path_correctness, rating_summary, reliability
+from companion.methods import METHODS, variant
 from labelaug_core.prefix_tree import PrefixTree
-from labelaug_core.reporting import as_markdown, load_cell, plain, write_figure
+from companion.tables.engine import as_markdown, load_cell, plain, write_figure
 from labelaug_core.training import to_tensor
 
 torch.set_num_threads(1)
@@ -221,7 +221,7 @@ if len(sheet):
 # on where you stopped. With a second rater the table below gives their agreement, too.
 
 # %%
-from labelaug_core.widgets import rater, read_ratings
+from companion.widgets import rater, read_ratings
 
 ratings_file = results / "ratings.csv"
 page = rater([images[np.array([i])][0] for i in sheet], [task.test.ids[i] for i in sheet], group, node, ratings_file)

@@ -40,11 +40,15 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from labelaug_core import beyond, beyond_report, beyond_runs, losses, records
-from labelaug_core.beyond_report import by_class, row, show
-from labelaug_core.cell import fit, load_task
-from labelaug_core.evaluation import holm
-from labelaug_core.reporting import as_markdown, write_figure
+from companion.heads import neighbours as beyond
+from companion.tables import beyond as beyond_report
+from companion import controls as beyond_runs
+from labelaug_core import losses
+from companion.records import store as records
+from companion.tables.beyond import by_class, row, show
+from companion.runs import fit, load_task
+from companion.tables.statistics import holm
+from companion.tables.engine import as_markdown, write_figure
 from labelaug_core.training import to_tensor
 
 records.check_parameters(globals(), ["profile", "group", "n_seeds", "runs_folder"])

@@ -31,7 +31,7 @@ import json
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from labelaug_core import records
+from companion.records import store as records
 
 records.check_parameters(globals(), ["folder"])
 pd.set_option("display.max_rows", None)

@@ -28,9 +28,9 @@ profile = "toy"
 import pandas as pd
 from IPython.display import Markdown, display
 
-from labelaug_core import records
-from labelaug_core.report import draw_gains, read_table, sentences, short
-from labelaug_core.reporting import markdown, write_figure
+from companion.records import store as records
+from companion.tables.sentences import draw_gains, read_table, sentences, short
+from companion.tables.engine import markdown, write_figure
 
 records.check_parameters(globals(), ["profile"])
 tables = {n: read_table(profile, n) for n in (1, 2, 3, 4)}

@@ -50,14 +50,17 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from labelaug_core import records
+from companion.records import store as records
 
 records.check_parameters(globals(), ["fine_folder", "coarse_folder", "graph_file", "seed"])
-from labelaug_core.cell import fit
-from labelaug_core.datasets import folder, join, near_duplicates
-from labelaug_core.datasets.base import DataError
-from labelaug_core.drawing import draw_graph
-from labelaug_core.encoders import build_encoder, cached_features
+from companion.runs import fit
+from labelaug_core.joining import folder
+from labelaug_core.joining import draft as join
+from labelaug_core.joining import duplicates as near_duplicates
+from labelaug_core.data import DataError
+from companion.drawing import draw_graph
+from labelaug_core.cache import cached_features
+from labelaug_core.encoders import build_encoder
 from labelaug_core.explain import explain, format_explanation
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import load_graph
@@ -79,7 +82,7 @@ work = Path(scratch.name) if miniature else Path.cwd()
 
 # %%
 if miniature:
-    from labelaug_core.datasets import critters
+    from companion.datasets import critters
 
     fine_folder, coarse_folder = work / "breeds", work / "snapshots"
     names = {"Brackenpaw": "Brackenpaw_cat", "Marmalet": "Marmalet_cat", "Duskmask": "Sea_dog", "Fenwick Hound": "Fenwick_Hound"}

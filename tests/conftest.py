@@ -8,10 +8,10 @@ import platform
 import shutil
 
 import pytest
+from companion.records import store as records
 from selenium import webdriver
 
-from labelaug_core import records
-from labelaug_core.files import write_files
+from labelaug_core.cache import write_files
 
 FLAGS = [
     "--headless=new",

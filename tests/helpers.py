@@ -13,7 +13,7 @@ from labelaug_core.decoder import PathDecoder
 from labelaug_core.graph import EOP, LabelGraph
 from labelaug_core.graph_file import graph_from_dict
 
-SHIPPED = ("critters", "flower", "flower17", "pet")
+SHIPPED = ("critters", "flower", "pet")
 
 # The paper's Figure 2 in small: Brit is Shorthair for certain and comes in two colours, Coon has no choice,
 # Pug is alone in its group.

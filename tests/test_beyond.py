@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from companion import controls as beyond_runs
+from companion.heads import neighbours as beyond
+from companion.records import store as records
+from companion.tables import beyond as beyond_report
 
-from labelaug_core import beyond, beyond_report, beyond_runs, losses, records
-from labelaug_core.datasets.base import DataError, Split, Task
+from labelaug_core import losses
+from labelaug_core.data import DataError, Split, Task
 from labelaug_core.graph_file import load_graph
 
 ROOT = Path(__file__).parents[1]

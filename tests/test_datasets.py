@@ -7,13 +7,16 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from companion.datasets import arxiv, flower, pet
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from labelaug_core.datasets import arxiv, flower, folder, join, near_duplicates, pet
-from labelaug_core.datasets.base import DataError, ImageFiles, Split, Task, Texts, content_hash
+from labelaug_core.data import DataError, ImageFiles, Split, Task, Texts, content_hash
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import graph_from_dict, load_graph
+from labelaug_core.joining import draft as join
+from labelaug_core.joining import duplicates as near_duplicates
+from labelaug_core.joining import folder
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from companion.records import store as records
+from companion.tables import engine as reporting
+from companion.tables import sentences as report
+from companion.tables.statistics import compare, hierarchical_bootstrap, holm, seeds_needed, sign_flip_p, smallest_p
 from scipy.stats import binomtest
-
-from labelaug_core import records, report, reporting
-from labelaug_core.evaluation import compare, hierarchical_bootstrap, holm, seeds_needed, sign_flip_p, smallest_p
 
 
 def test_sign_flip_is_exact_for_few_seeds():

@@ -20,13 +20,16 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from companion import widgets
+from companion.records import store as records
+from companion.runs import run_seed
+from companion.tables import engine as reporting
 from PIL import Image
 from test_batch import batch, copy, shrink, table  # noqa: F401 (copy is a fixture)
 from test_training import Drawings, features_task
 
-from labelaug_core import encoders, records, reporting, widgets
-from labelaug_core.cell import run_seed
-from labelaug_core.small_cnn import SmallCNN
+from labelaug_core import encoders
+from labelaug_core.encoders import SmallCNN
 from labelaug_core.training import TrainingError
 
 # ---- killed ---------------------------------------------------------------------------------------------------

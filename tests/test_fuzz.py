@@ -15,19 +15,21 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from companion.records import files
+from companion.records import store as records
+from companion.records.store import RecordError
 from helpers import TEN, ten
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_training import Drawings
 
-from labelaug_core import encoders, files, records
-from labelaug_core.datasets import folder
-from labelaug_core.datasets.base import DataError, ImageFiles
+from labelaug_core import encoders
+from labelaug_core.data import DataError, ImageFiles
+from labelaug_core.encoders import SmallCNN
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import GRAPHS, graph_from_dict, load_graph
-from labelaug_core.records import RecordError
-from labelaug_core.small_cnn import SmallCNN
+from labelaug_core.joining import folder
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from companion import interpret
 from helpers import build
 from torch import nn
 
-from labelaug_core import interpret
 from labelaug_core.explain import best_through, choose, explain, format_explanation
 from labelaug_core.label_aug import PathHead
 from labelaug_core.training import Classifier

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelaug_core.datasets.base import DataError
+from labelaug_core.data import DataError
 from labelaug_core.graph import GraphError
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "99_your_own_datasets.py"

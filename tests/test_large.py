@@ -8,13 +8,13 @@ from collections import Counter
 
 import pytest
 import torch
+from companion.heads.large import Edges, SampledPathHead, beam, greedy
 from helpers import SHIPPED, build, make_decoder, make_features, random_graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelaug_core.graph import EOP, GraphError, LabelGraph
 from labelaug_core.graph_file import load_graph
-from labelaug_core.large import Edges, SampledPathHead, beam, greedy
 from labelaug_core.losses import marginal_likelihood
 from labelaug_core.prefix_tree import PrefixTree
 

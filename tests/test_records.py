@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from labelaug_core import records
+from companion.records import store as records
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,16 +15,22 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from companion import drawing, widgets
+from companion.datasets import toy
+from companion.records import store as records
+from companion.tables import engine as reporting
+from companion.tables import sentences as report
+from companion.tables import text as text_report
 from helpers import build
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from test_batch import copy, shrink  # noqa: F401  a fixture: the repository with a small toy profile
 from test_training import Drawings
 
-from labelaug_core import drawing, encoders, explain, graph_file, records, report, reporting, text_report, widgets
-from labelaug_core.datasets import join, toy
+from labelaug_core import encoders, explain, graph_file
+from labelaug_core.encoders import SmallCNN
 from labelaug_core.graph import GraphError
-from labelaug_core.small_cnn import SmallCNN
+from labelaug_core.joining import draft as join
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "labelaug_core").rglob("*.py"), *(ROOT / "notebooks").glob("*.py")])

@@ -5,13 +5,17 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from companion import runs as cell
+from companion.datasets import notes
+from companion.heads import several_labels as multi_label
+from companion.heads.several_labels import FlatHead, PathsHead, SetHead
+from companion.records import store as records
+from companion.runs import load_task, run_seed
+from companion.tables import text as text_report
 from sklearn.metrics import f1_score
 
-from labelaug_core import cell, multi_label, records, text_encoders, text_report
-from labelaug_core.cell import load_task, run_seed
-from labelaug_core.datasets import notes
+from labelaug_core import text_encoders
 from labelaug_core.graph_file import load_graph
-from labelaug_core.multi_label import FlatHead, PathsHead, SetHead
 from labelaug_core.text_encoders import MINILM, BertEncoder, LSTMEncoder, tokeniser
 from labelaug_core.training import Classifier
 

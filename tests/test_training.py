@@ -6,15 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from companion import one_label as single_label
+from companion.heads.baselines import FFNHead, LabelSetHead, pseudo_label
+from companion.methods import METHODS
+from companion.records import store as records
+from companion.runs import fit, load_task, run_seed
 
-from labelaug_core import encoders, explain, records, single_label, training
-from labelaug_core.baselines import FFNHead, LabelSetHead, pseudo_label
-from labelaug_core.cell import fit, load_task, run_seed
-from labelaug_core.datasets.base import DataError, Split, Task
+from labelaug_core import encoders, explain, training
+from labelaug_core.data import DataError, Split, Task
+from labelaug_core.encoders import SmallCNN
 from labelaug_core.graph_file import load_graph
 from labelaug_core.label_aug import PathHead
-from labelaug_core.methods import METHODS
-from labelaug_core.small_cnn import SmallCNN
 from labelaug_core.training import Classifier, TrainingError, batches, hold_out, predict, seed_everything
 
 SETTINGS = dict(steps=20, batch=16, coarse_batch=8, lr=0.01, weight_decay=0.0, eval_every=10, cpu=True)

@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from companion import widgets
 from PIL import Image
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.support.ui import Select
 from test_batch import copy, shrink  # noqa: F401  a fixture: the repository with a small toy profile
-
-from labelaug_core import widgets
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from companion.heads.baselines import FFNHead
+from companion.records import store as records
 from torch.nn.functional import log_softmax
 from torch.utils.benchmark import Timer
 
-from labelaug_core import records
-from labelaug_core.baselines import FFNHead
 from labelaug_core.block_softmax import block_log_softmax
 from labelaug_core.encoders import Identity
 from labelaug_core.graph import LabelGraph

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from labelaug_core.encoders import build_encoder, cached_features
+from labelaug_core.cache import cached_features
+from labelaug_core.encoders import build_encoder
 
 
 class Noise:

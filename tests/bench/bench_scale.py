@@ -9,14 +9,14 @@ import bench
 import bench_encoding
 import numpy as np
 import torch
+from companion.heads.baselines import FFNHead
+from companion.heads.large import Edges, SampledPathHead, beam, greedy
+from companion.records import store as records
 
-from labelaug_core import records
-from labelaug_core.baselines import FFNHead
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.encoders import Identity, TimmEncoder
 from labelaug_core.graph import LabelGraph
 from labelaug_core.graph_file import graph_from_dict, load_graph
-from labelaug_core.large import Edges, SampledPathHead, beam, greedy
 from labelaug_core.prefix_tree import PrefixTree
 from labelaug_core.training import Classifier
 

@@ -1,0 +1,92 @@
+"""What is kept on disk: files written whole or not at all, and the features of frozen encoders, computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+
+def progress(iterable, what: str):
+    """A progress bar in a terminal or a notebook; none in a batch (TQDM_DISABLE) or where nobody looks."""
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(iterable, desc=what, leave=False, disable="TQDM_DISABLE" in os.environ or not watched)
+
+
+def write_files(contents: dict[Path, bytes]) -> None:
+    """Write files whole or not at all: all to temporary names beside them, then all are renamed, in this order.
+
+    Raises OSError naming the file (a full disk, a folder without write permission); what was there before is still
+    there then. A killed run may leave a hidden `.partial`, which nothing reads.
+    """
+    partials = {target: target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial") for target in contents}
+    try:
+        for target, content in contents.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partials[target].write_bytes(content)
+        for target, partial in partials.items():
+            os.replace(partial, target)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, str(target)) from None
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Where features are kept: $LABELAUG_CACHE, else the user's cache directory."""
+    base = (
+        os.environ.get("LABELAUG_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "labelaug"
+    )
+    Path(base).mkdir(parents=True, exist_ok=True)
+    return Path(base)
+
+
+@torch.no_grad()
+def cached_features(
+    encoder: nn.Module, images, content_hash: str, batch: int = 32, dtype: type = np.float32
+) -> np.ndarray:
+    """Features of all images, computed once, in order, and memory-mapped: dtype [N, d], or [N, *d] for activations.
+
+    images: indexable by an index array -> uint8 [n, S, S, 3], with len() and a `key` that names its preprocessing.
+    Kept in cache_folder(), named by the hash of encoder, preprocessing and content, and by the file's own; a file that
+    is not what its name says is made anew. Raises OSError naming the file where it cannot be written.
+    """
+    key = hashlib.sha256(f"{encoder.key}|{images.key}|{content_hash}".encode()).hexdigest()[:24]
+    shape = (len(images), *np.atleast_1d(encoder.dim).tolist())
+    for path in sorted(cache_folder().glob(f"features-{key}-*.npy")):
+        try:
+            if path.stem.endswith(file_hash(path)):
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception:  # gone (another run makes it anew), or no array: numpy raises many kinds
+            pass
+        path.unlink(missing_ok=True)
+    encoder.eval()
+    partial = cache_folder() / f"features-{key}.{os.getpid()}.partial"
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    try:
+        with open(partial, "wb") as file:  # not as a memory map: a full disk would end the process there
+            np.lib.format.write_array_header_1_0(file, header)
+            for first in progress(range(0, shape[0], batch), f"encoding with {encoder.key}"):
+                rows = np.arange(first, min(first + batch, shape[0]))
+                file.write(encoder(torch.from_numpy(images[rows])).numpy().astype(dtype).tobytes())
+        path = cache_folder() / f"features-{key}-{file_hash(partial)}.npy"
+        os.replace(partial, path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, error.filename or str(partial)) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def file_hash(path: Path) -> str:
+    """The first 16 hexadecimal digits of the sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,236 @@
+"""Runs in which a sample has several labels: the heads, the one threshold, the scores, what a record keeps.
+
+A label counts as predicted when the probability of its whole path reaches a threshold that the validation data chose,
+and the most probable label always does: a prediction is never empty. One rule for every method.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_curve
+from torch import Tensor, nn
+
+from companion.heads.baselines import LabelSetHead
+from labelaug_core.data import Task
+from labelaug_core.decoder import PathDecoder
+from labelaug_core.graph import GraphError, LabelGraph
+from companion.methods import Method
+from labelaug_core.prefix_tree import PrefixTree
+
+
+def build_head(method: Method, task: Task, options: dict, seed: int):
+    """-> (a function from the trunk's width to the head, the task). options: hidden (of the path decoder), coarse."""
+    heads = {"ffn": FlatHead, "label-set": SetHead, "path": PathsHead}
+    chosen = {k: v for k, v in options.items() if k == "coarse" or (k == "hidden" and method.head == "path")}
+    return (lambda d: heads[method.head](task.graph, task.labels, task.n_fine, d, **chosen)), task
+
+
+def log_not(logp: Tensor) -> Tensor:
+    """log(1 - p) from log p, finite also where p rounds to 1."""
+    return torch.log(-torch.expm1(logp.clamp(max=-1e-6)))
+
+
+def log_loss(log_yes: Tensor, log_no: Tensor, y: Tensor) -> Tensor:
+    """-log of the probability of each yes or no: log p and log(1 - p) [B, K] of every yes, y [B, K] bool."""
+    return -torch.where(y, log_yes, log_no)
+
+
+def noisy_or(log_no: Tensor, below: Tensor, y: Tensor) -> Tensor:
+    """The log loss of "some category below": an archive is absent when all its categories are, each by itself.
+
+    log_no [B, n_fine]: log(1 - p) of the categories; below [n_fine, A] 0/1; y [B, A] bool -> a scalar.
+    """
+    none = log_no @ below
+    return log_loss(log_not(none), none, y).sum(1).mean()
+
+
+def below_coarse(graph: LabelGraph, labels: list[str], n_fine: int) -> Tensor:
+    """[n_fine, A] 0/1: category i lies below the a-th label that only coarse samples have."""
+    return torch.tensor([[float(a in graph.ancestors(c)) for a in labels[n_fine:]] for c in labels[:n_fine]])
+
+
+def known(what: str, value: str, *values: str) -> str:
+    if value not in values:
+        raise ValueError(f"{what}: coarse must be {' or '.join(values)}, got {value!r}")
+    return value
+
+
+class FlatHead(nn.Module):
+    """FFN: a linear layer and a sigmoid for each category.
+
+    coarse: what a paper known by archive teaches. `noisy-or`: some category of each of its archives is present, none
+    of any other. `archives`: outputs of their own for the archives, and nothing about categories but through the
+    trunk (fine papers train these outputs, too).
+    """
+
+    def __init__(self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, coarse: str = "noisy-or"):
+        super().__init__()
+        self.coarse, self.n_fine = known("FFN", coarse, "noisy-or", "archives"), n_fine
+        self.score = nn.Linear(d, n_fine)
+        self.register_buffer("below", below_coarse(graph, labels, n_fine), persistent=False)
+        self.archives = nn.Linear(d, len(labels) - n_fine) if coarse == "archives" and len(labels) > n_fine else None
+
+    def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
+        """features [B, d], y [B, K] bool -> scalar: the sum over labels, the mean over samples."""
+        bce = nn.functional.binary_cross_entropy_with_logits
+        if is_coarse and self.coarse == "noisy-or":
+            return noisy_or(nn.functional.logsigmoid(-self.score(features)), self.below, y[:, self.n_fine :])
+        loss = features.new_zeros(())
+        if not is_coarse:
+            loss = loss + bce(self.score(features), y.to(features), reduction="sum") / len(y)
+        if self.archives is not None:
+            above = y[:, self.n_fine :].to(features) if is_coarse else (y.to(features) @ self.below).clamp(max=1)
+            loss = loss + bce(self.archives(features), above, reduction="sum") / len(y)
+        return loss
+
+    def predictions(self, features: Tensor) -> dict[str, Tensor]:
+        return {"log_probs": nn.functional.logsigmoid(self.score(features))}
+
+
+class SetHead(LabelSetHead):
+    """Label Set: the nodes of all paths to a sample's labels as one set, each a sigmoid (Sec. 4.1).
+
+    What lies below an archive of a paper known by archive alone is left out of its loss. A category's probability is
+    its own sigmoid: this method knows no path.
+    """
+
+    def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
+        labels = y.to(features)
+        target = (labels @ self.target[: y.shape[1]]).clamp(max=1)
+        weight = (labels @ (1 - self.weight[: y.shape[1]]) == 0).to(features)
+        z = self.score(features)
+        return nn.functional.binary_cross_entropy_with_logits(z, target, weight, reduction="sum") / len(y)
+
+    def predictions(self, features: Tensor) -> dict[str, Tensor]:
+        return {"log_probs": nn.functional.logsigmoid(self.score(features)[:, self.columns])}
+
+
+class OpenDecoder(PathDecoder):
+    """The decoder with f_0 = W x + b, no tanh, and embeddings that start at a tenth of their usual size.
+
+    Among hundreds of sigmoids the features must reach the answers unsquashed and not drowned by the tokens: with
+    tanh and N(0, 1) embeddings the decoder stays far behind FFN on arXiv's validation papers. On photographs, where
+    answers compete, it makes no difference, so single_label.py keeps the usual one.
+    """
+
+    def __init__(self, graph: LabelGraph, d: int, hidden: int = 256):
+        super().__init__(graph, d, hidden)
+        self.embedding.weight.data.mul_(0.1)
+
+    def _root(self, features: Tensor, tree: PrefixTree, tokens: Tensor) -> Tensor:
+        f = self.start(features)
+        return self._step(tokens[tree.state_node[0]].expand(len(f), -1), self._from_state(f), f)
+
+
+class PathsHead(nn.Module):
+    """label-aug with several labels a sample: each label is a path, and every node on it a yes or no given its parent.
+
+    The loss of a fine sample is -log p of all answers asked: at the root and at each node that is present, the
+    children present and absent. Every label has one path, so this is exact: teacher forcing (Eq. 2) of all paths at
+    once, a shared step counted once, and Algorithm 1's second part has nothing to sample. Raises GraphError where a
+    label has two.
+    coarse: `stop` teaches a paper known by archive the answers down to its archives and asks nothing below;
+    `noisy-or` that some path through each of its archives is present, whatever the decoder says of the archive itself.
+    """
+
+    def __init__(
+        self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, hidden: int = 256, coarse: str = "stop"
+    ):
+        super().__init__()
+        self.coarse, self.n_fine = known("label-aug", coarse, "stop", "noisy-or"), n_fine
+        self.decoder, self.tree = OpenDecoder(graph, d, hidden), PrefixTree(graph, labels[:n_fine])
+        if len(self.tree.paths) > n_fine or bool(self.tree.block_exclusive.any()):
+            raise GraphError(f"{graph.name}: several labels a sample need one path a label, and no group that competes")
+        nodes = [p[-1] for p in self.tree.prefixes]  # one slot a node
+        implied = [{y, *graph.ancestors(y)} for y in labels]
+        asked = set().union(*implied[n_fine:])  # of a coarse sample
+        self.register_buffer("implies", torch.tensor([[float(v in s) for v in nodes] for s in implied]), False)
+        self.register_buffer("asked", torch.tensor([v in asked for v in nodes]), False)
+        asking = torch.bincount(self.tree.slot_state, self.asked.float(), len(self.tree.state_node)) > 0
+        self.register_buffer("asking", asking, False)
+        below_root = len(self.tree.state_node) - 1
+        self.register_buffer("above", self.tree.slot_child.argsort()[-below_root:], False)  # each state's own slot
+        self.register_buffer("order", self.tree.path_label.argsort(), False)
+        self.register_buffer("below", below_coarse(graph, labels, n_fine), False)
+
+    def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
+        if is_coarse and self.coarse == "noisy-or":
+            return noisy_or(log_not(self.log_probs(features)), self.below, y[:, self.n_fine :])
+        target = y.to(self.implies) @ self.implies[: y.shape[1]] > 0  # [B, E]: the slot's node is present
+        state = torch.cat([torch.ones_like(target[:, :1]), target[:, self.above]], 1)  # [B, S]: so is the state's
+        if is_coarse:
+            state &= self.asking
+        logp = self.decoder.slot_log_probs(features, self.tree, only=state)
+        wanted = state[:, self.tree.slot_state] & (self.asked | (not is_coarse))
+        return (log_loss(logp, log_not(logp), target) * wanted).sum(1).mean()
+
+    def log_probs(self, features: Tensor) -> Tensor:
+        """log p of each category's whole path: [B, d] -> [B, n_fine]."""
+        return self.tree.answer_log_probs(self.decoder.slot_log_probs(features, self.tree))[:, self.order]
+
+    def predictions(self, features: Tensor) -> dict[str, Tensor]:
+        """log_probs [B, n_fine] and step_log_probs [B, E], log p of each node given its parent, as tree.prefixes."""
+        steps = self.decoder.slot_log_probs(features, self.tree)
+        return {"log_probs": self.tree.answer_log_probs(steps)[:, self.order], "step_log_probs": steps}
+
+
+def choose_threshold(log_probs: np.ndarray, y: np.ndarray) -> float:
+    """The threshold on log p with the highest micro-F1, each sample's best label being predicted in any case.
+
+    log_probs [N, K] <= 0, y [N, K] bool.
+    """
+    z = log_probs.copy()
+    np.put_along_axis(z, z.argmax(1)[:, None], 1.0, axis=1)  # above every log probability: always predicted
+    precision, recall, thresholds = precision_recall_curve(y.ravel(), z.ravel())
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(thresholds[f1[:-1].argmax()])
+
+
+def guess(log_probs: np.ndarray, threshold: float) -> np.ndarray:
+    """Predicted labels, bool [N, K]: those that reach the threshold, and each sample's most probable one."""
+    chosen = log_probs >= threshold
+    np.put_along_axis(chosen, log_probs.argmax(1)[:, None], True, axis=1)
+    return chosen
+
+
+def score(found: dict[str, np.ndarray], y: np.ndarray, decode: str) -> dict[str, float]:
+    """What validation says of a model: micro-F1 at its best threshold, by which it is chosen, the share of samples
+    whose whole set of labels is right, and -log p of that set, each label a yes or no by itself.
+
+    decode is for single labels; here every path has its own yes or no.
+    """
+    logp = found["log_probs"].astype(float)
+    chosen = guess(found["log_probs"], choose_threshold(found["log_probs"], y))
+    return {
+        "val_f1": float(f1_score(y, chosen, average="micro")),
+        "val_accuracy": float(accuracy_score(y, chosen)),
+        "val_nll": float(-np.where(y, logp, np.log(-np.expm1(np.minimum(logp, -1e-6)))).sum(1).mean()),
+    }
+
+
+def measure(found: dict, y: np.ndarray, decode: str, val_found: dict, val_y: np.ndarray) -> dict[str, float]:
+    """Test metrics at the threshold of the validation data: F1 micro, macro (over categories that the test has) and
+    by sample, and the share of samples whose whole set is right."""
+    threshold = choose_threshold(val_found["log_probs"], val_y)
+    chosen, seen = guess(found["log_probs"], threshold), y.any(0)
+    return {
+        "f1": float(f1_score(y, chosen, average="micro")),
+        "f1_macro": float(f1_score(y[:, seen], chosen[:, seen], average="macro", zero_division=0)),
+        "f1_samples": float(f1_score(y, chosen, average="samples", zero_division=0)),
+        "accuracy": float(accuracy_score(y, chosen)),
+        "threshold": threshold,
+    }
+
+
+def keep(found: dict[str, np.ndarray], y: np.ndarray, metrics: dict, truth: bool) -> dict[str, np.ndarray]:
+    """The predictions of a record: truth and prediction as packed bits [N, ceil(K / 8)], and of the first 20 samples
+    log p of every label and, from the path decoder, of every step."""
+    kept = {
+        "y": np.packbits(y, axis=1),
+        "predicted": np.packbits(guess(found["log_probs"], metrics["threshold"]), axis=1),
+        "log_probs": found["log_probs"][:20].astype(np.float16),
+    }
+    if "step_log_probs" in found:
+        kept["step_log_probs"] = found["step_log_probs"][:20].astype(np.float16)
+    return kept
