@@ -2,60 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from labelaug_core import losses
-from labelaug_core.decoder import PathDecoder
-from labelaug_core.graph import LabelGraph
+from labelaug_core.decoder import PathDecoder, greedy
+from labelaug_core.graph import EOP, GraphError, LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
 
-OBJECTIVES = ("algorithm-1", "expected-reward", "marginal", "question")
+
+@dataclass(frozen=True)
+class PathSettings:
+    """What can be chosen of label-aug. Raises ValueError naming every unknown value."""
+
+    hidden: int = 256  # H, the size of the GRU's state and of the node embeddings
+    objective: str = "algorithm-1"  # or expected-reward (the same without sampling), marginal, question
+    alpha: float = 1.0  # weight of L_d (Eq. 2)
+    beta: float = 1.0  # weight of L_nd (Eq. 4)
+    minibatch: str = "mean"  # over a sample's deterministic paths: mean, sum, random (Sec. 4.5)
+    n_p: int | None = None  # at most so many of a sample's deterministic paths; None: all
+    r_tf: float = 1.0  # teacher-force rate (Alg. 1)
+    coin: str = "batch"  # one teacher-force coin a batch (Alg. 1), or a step
+    coarse: str = "path"  # a coarse sample is taught the path to its label; reward: it rewards any path through it
+    literal: bool = False  # the paper's block rule: a block holds its whole group, also nodes that are no child here
+
+    def __post_init__(self):
+        """Check the values."""
+        known = {
+            "objective": tuple(OBJECTIVES),
+            "minibatch": losses.MINIBATCH,
+            "coin": ("batch", "step"),
+            "coarse": ("path", "reward"),
+        }
+        wrong = [
+            f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}"
+            for name, values in known.items()
+            if getattr(self, name) not in values
+        ]
+        if wrong:
+            raise ValueError(f"PathSettings: {'; '.join(wrong)}")
 
 
 class PathHead(nn.Module):
     """Scores paths from features [B, d] and classifies by them.
 
     labels: all label nodes of training; the first n_fine are evaluated, and only they may end a path then (so a
-    fine-grained test never ends at `cat`). objective: `algorithm-1` (teacher forcing on deterministic paths and
-    REINFORCE on samples with nondeterministic ones; with literal=True its samples are drawn among legal answers only,
-    which biases it), `expected-reward` (the same without sampling), `marginal`,
-    `question`. alpha, beta weigh L_d and L_nd; n_p, minibatch: paths a sample, see losses.teacher_forcing; r_tf:
-    teacher-force rate with one coin a batch (coin="batch", Alg. 1) or a step; coarse: `stop` teaches a coarse image
-    the path to its label and no further, `reward` rewards any path through it; literal: the paper's block rule.
+    fine-grained test never ends at `cat`). `fine_tree` holds the paths to them, `tree` also those to the coarse ones.
+    Raises GraphError naming groups of the graph whose members do not compete: their paths would not sum to 1.
     """
 
     def __init__(
-        self,
-        graph: LabelGraph,
-        labels: list[str],
-        n_fine: int,
-        d: int,
-        hidden: int = 256,
-        objective: str = "algorithm-1",
-        alpha: float = 1.0,
-        beta: float = 1.0,
-        minibatch: str = "mean",
-        n_p: int | None = None,
-        r_tf: float = 1.0,
-        coin: str = "batch",
-        coarse: str = "stop",
-        literal: bool = False,
+        self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, settings: PathSettings | None = None
     ):
         super().__init__()
-        for what, value, known in (
-            ("objective", objective, OBJECTIVES),
-            ("coarse", coarse, ("stop", "reward")),
-            ("coin", coin, ("batch", "step")),
-            ("minibatch", minibatch, ("mean", "sum", "random")),
-        ):
-            if value not in known:
-                raise ValueError(f"PathHead: {what} must be one of {', '.join(known)}, got {value!r}")
-        self.decoder = PathDecoder(graph, d, hidden)
-        self.tree = PrefixTree(graph, labels, literal)
-        self.fine_tree = PrefixTree(graph, labels[:n_fine], literal)
-        self.objective, self.alpha, self.beta, self.minibatch = objective, alpha, beta, minibatch
-        self.n_p, self.r_tf, self.coin, self.coarse, self.literal = n_p, r_tf, coin, coarse, literal
+        self.settings = settings = settings or PathSettings()
+        self.decoder = PathDecoder(graph, d, settings.hidden)
+        self.tree = PrefixTree(graph, labels, n_fine, settings.literal)
+        self.fine_tree = PrefixTree(graph, labels[:n_fine], None, settings.literal)
+        if wrong := {g for g in self.tree.block_group if g != EOP and not graph.exclusive[g]}:
+            names = ", ".join(map(repr, sorted(wrong)))
+            raise GraphError(f"{graph.name}: a sample with one label needs groups that compete; `exclusive: false`: {names}")
         self.register_buffer("b", torch.tensor(0.0))  # the average baseline b(r) of Eq. 5: a running mean
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
@@ -64,90 +72,103 @@ class PathHead(nn.Module):
         A fine batch is scored where only fine labels end a path, as in evaluation; a coarse one on the joint tree.
         """
         tree = self.tree if is_coarse else self.fine_tree
-        through = is_coarse and self.coarse == "reward"
-        if self.objective == "algorithm-1":
-            return self._algorithm_1(features, y, tree, through)
-        rewarded = through or (is_coarse and self.objective == "expected-reward")  # for paths beyond the label, too
-        slot_logp = self.decoder.slot_log_probs(features, tree, only=None if rewarded else tree.wanted[y])
-        if self.objective == "expected-reward":
-            uncertain = losses.is_uncertain(tree, y) | through
-            r = losses.reward(tree, y) * uncertain[:, None]
-            l_nd = losses.expected_reward(tree.path_log_probs(slot_logp), r)
-            l_d = self._teacher_forcing(tree.answer_log_probs(slot_logp), y, tree, through)
-            return self.alpha * l_d + self.beta * l_nd
-        if through:  # the likelihood of all paths through the label, wherever they end
-            elsewhere = losses.reward(tree, y) == 0
-            return -tree.path_log_probs(slot_logp).masked_fill(elsewhere, -torch.inf).logsumexp(1).mean()
-        if self.objective == "marginal":
-            return losses.marginal_likelihood(tree.label_log_probs(slot_logp), y)
-        return losses.question_likelihood(tree, slot_logp, y)
-
-    def _teacher_forcing(self, answer_logp: Tensor, y: Tensor, tree: PrefixTree, through: bool = False) -> Tensor:
-        targets = losses.deterministic_paths(tree, y) & (not through)
-        return losses.teacher_forcing(answer_logp, targets, self.minibatch, self.n_p)
-
-    def _algorithm_1(self, features: Tensor, y: Tensor, tree: PrefixTree, through: bool) -> Tensor:
-        """Algorithm 1. Part 1: teacher forcing; part 2: REINFORCE on the uncertain samples, one sampled path each.
-
-        Paths are sampled first, so that one pass over the shared tree gives both parts their log-probabilities.
-        """
-        uncertain = losses.is_uncertain(tree, y) | through
-        forced = self._coins(tree) if not through else None
-        shared = through or bool(forced.all())  # where every coin says "force", the shared tree gives part 1, too
-        wanted = tree.wanted[y] if shared and not through else torch.zeros_like(tree.wanted[y])
-        tokens = self.decoder._tokens()
-        if some := bool(uncertain.any()):
-            sampled = self.decoder.sample(features[uncertain], tree, tokens=tokens)
-            wanted[uncertain] |= tree.wanted_on(sampled)
-        if some or shared:
-            answer_logp = tree.answer_log_probs(self.decoder.slot_log_probs(features, tree, wanted, tokens))
-        loss = features.new_zeros(())
-        if not through:
-            l_d = (
-                self._teacher_forcing(answer_logp, y, tree) if shared else self._own_answers(features, y, tree, forced)
-            )
-            loss = self.alpha * l_d
-        if not some:
-            return loss
-        r = losses.reward(tree, y[uncertain]).gather(1, sampled[:, None])[:, 0]
-        share = uncertain.float().mean()  # a mean over the batch, like part 1
-        l_nd = share * losses.reinforce(answer_logp[uncertain], sampled, r, self.b)
-        if self.training:
-            self.b.lerp_(r.mean().to(self.b), 0.1)
-        return loss + self.beta * l_nd
-
-    def _coins(self, tree: PrefixTree) -> Tensor:
-        """The teacher-force coin of every step, [T] bool: True feeds the ground truth, with the rate r_tf."""
-        steps = 1 if self.coin == "batch" else len(tree.levels)
-        return (torch.rand(steps) <= self.r_tf).expand(len(tree.levels))
-
-    def _own_answers(self, features: Tensor, y: Tensor, tree: PrefixTree, forced: Tensor) -> Tensor:
-        """Part 1 where some coin says "the model's own answer": every deterministic path by itself."""
-        targets = losses.deterministic_paths(tree, y)
-        rows, path = targets.nonzero(as_tuple=True)
-        if not len(rows):
-            return features.new_zeros(())
-        logp = self.decoder.sequence_log_probs(features[rows], tree, path, forced)
-        table = features.new_zeros(targets.shape).index_put((rows, path), logp)
-        return losses.teacher_forcing(table, targets, self.minibatch, self.n_p)
+        through = is_coarse and self.settings.coarse == "reward"
+        return OBJECTIVES[self.settings.objective](self, features, y, tree, through)
 
     def log_probs(self, features: Tensor) -> Tensor:
         """Exact log p(label | x) of the evaluated labels: [B, d] -> [B, n_fine]."""
         return self.fine_tree.label_log_probs(self.decoder.slot_log_probs(features, self.fine_tree))
 
-    def greedy(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Algorithm 2: class [B] and path [B] (an index into fine_tree.paths)."""
-        path = self.fine_tree.greedy(self.decoder.slot_log_probs(features, self.fine_tree), self.literal)
-        return self.fine_tree.path_label[path], path
-
     def predictions(self, features: Tensor) -> dict[str, Tensor]:
-        """Everything evaluation asks for, from one pass: features [B, d] -> log_probs [B, n_fine], greedy [B],
-        path [B] (as log_probs and greedy give them) and path_log_probs [B, P], log p(P | x) of fine_tree.paths."""
+        """What evaluation asks for, from one pass over features [B, d].
+
+        log_probs [B, n_fine]: exact log p(label | x); path [B]: Algorithm 2's path, an index into fine_tree.paths;
+        greedy [B]: the label that it ends at; path_log_probs [B, P]: log p(P | x) of every path.
+        """
         slot_logp = self.decoder.slot_log_probs(features, self.fine_tree)
-        path = self.fine_tree.greedy(slot_logp, self.literal)
+        path = greedy(self.fine_tree, slot_logp)
         return {
             "log_probs": self.fine_tree.label_log_probs(slot_logp),
             "greedy": self.fine_tree.path_label[path],
             "path": path,
             "path_log_probs": self.fine_tree.path_log_probs(slot_logp),
         }
+
+
+# -- the objectives: (head, features [B, d], y [B], tree, through) -> scalar ------------------------------------------
+# through: a coarse batch in which every path through the label is right, wherever it ends
+
+
+def algorithm_1(head: PathHead, features: Tensor, y: Tensor, tree: PrefixTree, through: bool) -> Tensor:
+    """Algorithm 1. Part 1: teacher forcing; part 2: REINFORCE on the uncertain samples, one sampled path each.
+
+    Paths are sampled first, so that one pass over the shared tree gives both parts their log-probabilities. The paper's
+    part 2 drops the hidden state and has no baseline; alpha is unused there when no sample is uncertain. Here part 2
+    has both, and alpha always weighs part 1.
+    """
+    settings, decoder = head.settings, head.decoder
+    uncertain = losses.is_uncertain(tree, y) | through
+    steps = 1 if settings.coin == "batch" else len(tree.levels)
+    forced = (torch.rand(steps) <= settings.r_tf).expand(len(tree.levels))  # the coin of each step
+    tokens, wanted = decoder.tokens(), tree.wanted_certain[y]
+    if some := bool(uncertain.any()):
+        sampled = decoder.sample(features[uncertain], tree, tokens)
+        wanted[uncertain] |= tree.wanted_on(sampled)
+    answer_logp = tree.answer_log_probs(decoder.slot_log_probs(features, tree, wanted, tokens))
+    loss = features.new_zeros(())
+    if not through:
+        part_1 = answer_logp if bool(forced.all()) else own_answers(head, features, y, tree, forced)
+        loss = settings.alpha * deterministic_part(head, part_1, y, tree)
+    if some:
+        r = losses.reward(tree, y[uncertain]).gather(1, sampled[:, None])[:, 0]
+        share = uncertain.float().mean()  # a mean over the batch, like part 1
+        loss = loss + settings.beta * share * losses.reinforce(answer_logp[uncertain], sampled, r, head.b)
+        if head.training:
+            head.b.lerp_(r.mean().to(head.b), 0.1)
+    return loss
+
+
+def deterministic_part(head: PathHead, answer_logp: Tensor, y: Tensor, tree: PrefixTree) -> Tensor:
+    """L_d of a batch: teacher forcing with the settings of the head. answer_logp [B, P] -> scalar."""
+    targets = losses.deterministic_paths(tree, y)
+    return losses.teacher_forcing(answer_logp, targets, head.settings.minibatch, head.settings.n_p)
+
+
+def own_answers(head: PathHead, features: Tensor, y: Tensor, tree: PrefixTree, forced: Tensor) -> Tensor:
+    """Part 1 where some coin says "the model's own answer": every deterministic path by itself. -> [B, P]."""
+    row, path = losses.deterministic_paths(tree, y).nonzero(as_tuple=True)
+    logp = head.decoder.sequence_log_probs(features[row], tree, path, forced)
+    return features.new_zeros(len(y), len(tree.paths)).index_put((row, path), logp)
+
+
+def expected_reward(head: PathHead, features: Tensor, y: Tensor, tree: PrefixTree, through: bool) -> Tensor:
+    """Algorithm 1 without sampling: part 2 is -E[r] itself, minus the probability of the label's paths."""
+    slot_logp = head.decoder.slot_log_probs(features, tree, tree.wanted[y])
+    uncertain = losses.is_uncertain(tree, y) | through
+    own = (tree.path_label == y[:, None]) & uncertain[:, None]  # these paths earn the whole reward of Eq. 3
+    loss = head.settings.beta * losses.expected_reward(tree.path_log_probs(slot_logp), own.to(slot_logp))
+    if through:
+        return loss
+    return loss + head.settings.alpha * deterministic_part(head, tree.answer_log_probs(slot_logp), y, tree)
+
+
+def marginal(head: PathHead, features: Tensor, y: Tensor, tree: PrefixTree, through: bool) -> Tensor:
+    """-log p(label | x): the label's paths together; of a coarse label, that it is reached."""
+    return losses.marginal_likelihood(
+        tree.label_log_probs(head.decoder.slot_log_probs(features, tree, tree.wanted[y])), y
+    )
+
+
+def question(head: PathHead, features: Tensor, y: Tensor, tree: PrefixTree, through: bool) -> Tensor:
+    """Every question on the way must lead to the label by itself (losses.question_likelihood)."""
+    if through:
+        return marginal(head, features, y, tree, through)
+    return losses.question_likelihood(tree, head.decoder.slot_log_probs(features, tree, tree.wanted[y]), y)
+
+
+OBJECTIVES = {
+    "algorithm-1": algorithm_1,
+    "expected-reward": expected_reward,
+    "marginal": marginal,
+    "question": question,
+}
