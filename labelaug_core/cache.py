@@ -7,11 +7,13 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def progress(iterable, what: str):
@@ -49,7 +51,6 @@ def cache_folder() -> Path:
     return Path(base)
 
 
-@torch.no_grad()
 def cached_features(
     encoder: nn.Module, images, content_hash: str, batch: int = 32, dtype: type = np.float32
 ) -> np.ndarray:
@@ -59,6 +60,8 @@ def cached_features(
     Kept in cache_folder(), named by the hash of encoder, preprocessing and content, and by the file's own; a file that
     is not what its name says is made anew. Raises OSError naming the file where it cannot be written.
     """
+    import torch  # here: whoever only writes files waits for no torch
+
     key = hashlib.sha256(f"{encoder.key}|{images.key}|{content_hash}".encode()).hexdigest()[:24]
     shape = (len(images), *np.atleast_1d(encoder.dim).tolist())
     for path in sorted(cache_folder().glob(f"features-{key}-*.npy")):
@@ -72,7 +75,7 @@ def cached_features(
     partial = cache_folder() / f"features-{key}.{os.getpid()}.partial"
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     try:
-        with open(partial, "wb") as file:  # not as a memory map: a full disk would end the process there
+        with torch.no_grad(), open(partial, "wb") as file:  # not as a memory map: a full disk would end the process there
             np.lib.format.write_array_header_1_0(file, header)
             for first in progress(range(0, shape[0], batch), f"encoding with {encoder.key}"):
                 rows = np.arange(first, min(first + batch, shape[0]))
