@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
 import sys
+import tempfile
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,12 +47,30 @@ def write_files(contents: dict[Path, bytes]) -> None:
 
 
 def cache_folder() -> Path:
-    """Where features are kept: $LABELAUG_CACHE, else the user's cache directory."""
-    base = (
-        os.environ.get("LABELAUG_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "labelaug"
-    )
-    Path(base).mkdir(parents=True, exist_ok=True)
-    return Path(base)
+    """Where features are kept: $LABELAUG_CACHE, else $XDG_CACHE_HOME/labelaug, else ~/.cache/labelaug.
+
+    Without a home that can be written (containers, clusters) a folder of this user's in the temporary directory, and a
+    warning says so. Raises OSError naming a folder that was set by LABELAUG_CACHE and cannot be written.
+    """
+    if chosen := os.environ.get("LABELAUG_CACHE"):
+        return writable(Path(chosen))
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # without a home it stays as it is
+    if os.path.isabs(base):
+        with suppress(OSError):
+            return writable(Path(base) / "labelaug")
+    folder = Path(tempfile.gettempdir()) / f"labelaug-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+    warnings.warn(f"{base} cannot be written: {folder} keeps the cache; set LABELAUG_CACHE to choose", stacklevel=2)
+    return writable(folder)
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if need be. Raises OSError naming it where nothing can be written into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            errno.EACCES, "the cache cannot be written; set LABELAUG_CACHE to another folder", str(folder)
+        )
+    return folder
 
 
 def cached_features(
@@ -75,7 +97,10 @@ def cached_features(
     partial = cache_folder() / f"features-{key}.{os.getpid()}.partial"
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     try:
-        with torch.no_grad(), open(partial, "wb") as file:  # not as a memory map: a full disk would end the process there
+        with (
+            torch.no_grad(),
+            open(partial, "wb") as file,
+        ):  # not as a memory map: a full disk would end the process there
             np.lib.format.write_array_header_1_0(file, header)
             for first in progress(range(0, shape[0], batch), f"encoding with {encoder.key}"):
                 rows = np.arange(first, min(first + batch, shape[0]))

@@ -1,23 +1,26 @@
-"""What a dataset is here: a Split of inputs and labels; what a run needs: a Task; and images read from files."""
+"""What a dataset is here: a Split of inputs and labels; what a run needs: a Task; and a folder of class folders."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
+import warnings
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from labelaug_core.graph import LabelGraph
+from labelaug_core.graph import GraphError, LabelGraph, normalise
+from labelaug_core.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, DataError, listed, printable
+from labelaug_core.images import ImageFiles as ImageFiles  # images are data: one import for those who use both
+from labelaug_core.images import check_images as check_images
+from labelaug_core.images import open_image as open_image
 
-NARROWEST = 100  # an image may be at most so many times as long as wide
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
-
-
-class DataError(ValueError):
-    """Data is missing or unreadable; the message says what, where it was looked for and what to do."""
+# What a system puts beside photos: thumbnails of a network drive, what macOS adds to a zip, waste bins.
+SYSTEM_FILES = "@eadir __macosx #recycle $recycle.bin lost+found thumbs.db desktop.ini".split()
+PARTS = set("train training test testing val valid validation dev eval".split())
 
 
 @dataclass(frozen=True)
@@ -73,23 +76,6 @@ class Task:
         return replace(self, coarse=None, labels=self.labels[: self.n_fine], head_first=head_first)
 
 
-class ImageFiles:
-    """Images read when asked: an index array -> uint8 [n, S, S, 3] (shorter side to S, centre crop, RGB).
-
-    Files of any kind that Pillow opens will do (GIF, PNG, CMYK or grey behind `.jpg` too); an image is turned the
-    way its EXIF note says. Raises DataError naming the file where one is truncated or no image.
-    """
-
-    def __init__(self, paths: list[Path], size: int):
-        self.paths, self.size, self.key = np.asarray(paths, dtype=object), size, f"rgb-{size}-centre"
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index) -> np.ndarray:
-        return np.stack([fit(open_image(p), self.size) for p in np.atleast_1d(self.paths[index])])
-
-
 class Texts:
     """Texts in memory: an index array -> list[str]. In an arXiv text the title is the first line."""
 
@@ -106,54 +92,119 @@ class Texts:
         return list(np.atleast_1d(self.texts[index]))
 
 
-def open_image(path: Path) -> Image.Image:
-    """The whole image as RGB, turned the way its EXIF note says. Raises DataError naming a file that is truncated, no
-    image, or larger or narrower than any photograph (it would ask for all memory)."""
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS} pixels")
-            if max(image.size) > NARROWEST * min(image.size):
-                raise ValueError(f"more than {NARROWEST} times as long as wide")
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except Exception as error:  # Pillow's readers raise many kinds
-        what = str(error) or type(error).__name__
-        raise DataError(f"{path.name}: cannot be read as an image ({what}); replace or delete {path}") from None
+def class_folders(folder: str | Path, what: str) -> tuple[list[Path], list[str]]:
+    """Images in class subfolders, sorted by name: files, and each one's class (its subfolder's name, composed: NFC).
 
-
-def fit(image: Image.Image, size: int) -> np.ndarray:
-    """Shorter side to `size` (bicubic), centre crop: uint8 [size, size, 3]."""
-    scale = size / min(image.size)
-    w, h = (max(size, round(side * scale)) for side in image.size)
-    left, top = (w - size) // 2, (h - size) // 2
-    return np.asarray(image.resize((w, h), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size)))
-
-
-def data_folder(name: str, what: str, how: str) -> Path:
-    """$LABELAUG_DATA/name (default: the user cache directory). Raises DataError saying what to put there."""
-    base = os.environ.get("LABELAUG_DATA") or Path.home() / ".cache" / "labelaug" / "data"
-    folder = Path(base) / name
-    if not folder.is_dir():
-        raise DataError(
-            f"{what} is missing: no folder {folder}; {how}, or point LABELAUG_DATA at the folder that holds {name}/"
-        )
-    return folder
-
-
-def class_folders(folder: Path, what: str) -> tuple[list[Path], list[str]]:
-    """Images in class subfolders, sorted by name: files, and each one's class (its subfolder's name).
-
-    Other files (lists, licences) are left out. Raises DataError for no class folder or an empty one.
+    Sub-folders of a class are read too; links to folders are followed, once. Hidden and system files, images outside
+    the class folders and files that are no images are left out: one warning counts them and says why. Raises one
+    DataError that names all that cannot be used (links to nothing, no permission, folders named like an image, names
+    that are no UTF-8), or all classes without an image, or that says that the folder is one too high.
     """
-    classes = sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
-    if not classes:
-        raise DataError(f"{what}: no class folder in {folder}; give every class a folder with its images")
-    found = {
-        d: [f for f in sorted(d.rglob("*")) if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."] for d in classes
-    }
-    if empty := [d.name for d in classes if not found[d]]:
-        raise DataError(f"{what}: class folder {empty[0]!r} in {folder} holds no image; fill or remove it")
-    return [f for fs in found.values() for f in fs], [d.name for d, fs in found.items() for _ in fs]
+    folder = Path(folder)
+    found, left_out, faults = {}, Counter(), []
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{what}: {printable(folder)} cannot be read as a folder ({error.strerror})") from None
+    for entry in entries:
+        if entry.is_dir() and not is_aside(entry.name):
+            name = unicodedata.normalize("NFC", entry.name)
+            if printable(name) != name:
+                guess = os.fsencode(name).decode("latin-1")
+                faults.append(f"the folder name {printable(name)} is no UTF-8 (as Latin-1 it is {guess!r}): rename it")
+            found.setdefault(name, []).extend(images_below(entry, folder, left_out, faults))
+        elif entry.is_dir():
+            count_images(entry, left_out)
+        elif entry.suffix.lower() in IMAGE_SUFFIXES and not is_aside(entry.name):
+            left_out["outside the class folders"] += 1
+    left = listed((f"{n} {why}" for why, n in sorted(left_out.items())), "; ")
+    if faults:
+        raise DataError(f"{what}: {len(faults)} faults below {printable(folder)}: {listed(faults, '; ')}")
+    require_class_folders(found, folder, what, left and f" (left out: {left})")
+    if left:
+        warnings.warn(f"{what}: files that were left out: {left}", stacklevel=2)
+    return [f for fs in found.values() for f in fs], [name for name, fs in found.items() for _ in fs]
+
+
+def is_aside(name: str) -> bool:
+    """Is a file or folder of this name hidden, or made by a system?"""
+    return name.startswith(".") or name.lower() in SYSTEM_FILES
+
+
+def count_images(aside: Path, left_out: Counter) -> None:
+    """Count the images in a hidden or system folder."""
+    if n := sum(f.suffix.lower() in IMAGE_SUFFIXES for f in aside.rglob("*")):
+        left_out[f"in {aside.name}"] += n
+
+
+def inode(place: str | Path) -> tuple[int, int]:
+    """What a folder is, however it was reached."""
+    return os.stat(place).st_dev, os.stat(place).st_ino
+
+
+def images_below(top: Path, folder: Path, left_out: Counter, faults: list[str]) -> list[Path]:
+    """All images below a class folder, sorted. What is left out is counted by its reason; faults get a line each."""
+
+    def fault(path: Path, what: str) -> None:
+        faults.append(f"{printable(path.relative_to(folder))} {what}")
+
+    def closed(error: OSError) -> None:
+        fault(Path(error.filename), f"cannot be opened ({error.strerror})")
+
+    images, seen = [], {inode(folder)}
+    for place, inner, files in os.walk(top, followlinks=True, onerror=closed):
+        if inode(place) in seen:  # linked a second time, or a link that leads back
+            inner.clear()
+            continue
+        seen.add(inode(place))
+        for path in [Path(place, name) for name in list(inner)]:
+            if is_aside(path.name):
+                count_images(path, left_out)
+                inner.remove(path.name)
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                fault(path, "is a folder with the name of an image: rename or remove it")
+                inner.remove(path.name)
+        for path in [Path(place, name) for name in files]:
+            suffix = path.suffix.lower()
+            if is_aside(path.name):
+                left_out.update(["hidden"] * (suffix in IMAGE_SUFFIXES))
+            elif not path.exists():
+                fault(path, "is a link to nothing: remove it, or bring back what it leads to")
+            elif suffix in UNREAD_SUFFIXES:
+                left_out[f"{suffix} ({UNREAD_SUFFIXES[suffix]})"] += 1
+            elif suffix not in IMAGE_SUFFIXES:
+                left_out[f"{suffix or 'without a suffix'} (no images)"] += 1
+            elif not path.is_file():
+                fault(path, "is no regular file: remove it")
+            else:
+                try:
+                    path.open("rb").close()
+                    images.append(path)
+                except OSError as error:
+                    closed(error)
+    return sorted(images)
+
+
+def require_class_folders(found: dict[str, list[Path]], folder: Path, what: str, left: str) -> None:
+    """Raises DataError for a folder without class folders or one too high, or naming all classes without an image."""
+    where = printable(folder)
+    if not found:
+        raise DataError(f"{what}: no class folder in {where}; give every class a folder with its images{left}")
+    if empty := [repr(name) for name, files in found.items() if not files]:
+        raise DataError(f"{what}: class folder {listed(empty)} in {where} holds no image; fill or remove it{left}")
+    parts = [name for name in found if normalise(name) in PARTS]
+    if len(parts) > 1 or len(parts) == len(found):
+        train = next((name for name in parts if normalise(name).startswith("train")), parts[0])
+        raise DataError(
+            f"{what}: {where} has the folders {listed(map(repr, found))}, which are parts of a dataset and no classes: "
+            f"it is one folder too high; give {where}/{train}, and the test part as the test set"
+        )
+    if len(found) == 1 and not any(file.parent.parent == folder for files in found.values() for file in files):
+        name = next(iter(found))
+        raise DataError(
+            f"{what}: {where} has one class folder, {name!r}, and its images lie in sub-folders: "
+            f"it is one folder too high; give {where}/{name}"
+        )
 
 
 def content_hash(*items) -> str:
@@ -174,13 +225,21 @@ def joint_labels(graph: LabelGraph, fine: str, coarse: str | None) -> tuple[list
 
 
 def class_indices(graph: LabelGraph, dataset: str, labels: list[str], names: list[str]) -> np.ndarray:
-    """Class names -> indices into labels; GraphError names a class that the graph does not have."""
+    """Class names -> indices into labels; GraphError names all classes that the graph does not have."""
     index = {v: i for i, v in enumerate(labels)}
-    known = {c: index[graph.node_of(dataset, c)] for c in dict.fromkeys(names)}
-    return np.array([known[c] for c in names], dtype=np.int64)
+    known = {normalise(c): v for c, v in graph.labels.get(dataset, {}).items()}
+    unknown = [c for c in dict.fromkeys(names) if normalise(c) not in known]
+    if unknown:
+        raise GraphError(
+            f"{graph.name}: the graph has no label {listed(map(repr, unknown))} of dataset {dataset!r}; "
+            f"add it below `labels`, or take its samples out of the data"
+        )
+    table = {c: index[known[normalise(c)]] for c in dict.fromkeys(names)}
+    return np.array([table[c] for c in names], dtype=np.int64)
 
 
 def require_classes(labels: list[str], y: np.ndarray, what: str) -> None:
-    """Raises DataError naming a class without a sample."""
-    if empty := [v for i, v in enumerate(labels) if not (y == i).any()]:
-        raise DataError(f"{what}: {len(empty)} of {len(labels)} classes have no sample, the first is {empty[0]!r}")
+    """Raises DataError naming all classes without a sample."""
+    present = set(np.unique(y).tolist())
+    if empty := [repr(v) for i, v in enumerate(labels) if i not in present]:
+        raise DataError(f"{what}: {len(empty)} of {len(labels)} classes have no sample: {listed(empty)}")

@@ -68,7 +68,7 @@ def test_broken_image_is_one_error_that_names_it(tmp_path):
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:600])
     (tmp_path / "text.jpg").write_text("<html>404</html>")
     (tmp_path / "empty.jpg").touch()
-    Image.new("1", (10_000, 9_999)).save(tmp_path / "huge.png")  # 100 million pixels in 12 kB
+    Image.new("1", (20_000, 15_001)).save(tmp_path / "huge.png")  # 300 million pixels in 40 kB
     Image.new("L", (1, 101)).save(tmp_path / "narrow.png")
     for name in ("cut.jpg", "text.jpg", "empty.jpg", "huge.png: .*pixels", "narrow.png: .*100 times as long as wide"):
         with warnings.catch_warnings(), pytest.raises(DataError, match=name):

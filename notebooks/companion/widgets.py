@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from labelaug_core.data import fit
+from labelaug_core.images import centre_square
 from companion.drawing import draw_steps
 from labelaug_core.explain import format_explanation
 from labelaug_core.cache import write_files
@@ -120,7 +120,7 @@ def explorer(images, names: list[str], explain_one) -> widgets.Widget:
     def read(change):
         try:
             with Image.open(io.BytesIO(change["new"][0]["content"])) as file:
-                show(fit(ImageOps.exif_transpose(file).convert("RGB"), images.shape[1]))
+                show(centre_square(ImageOps.exif_transpose(file).convert("RGB"), images.shape[1]))
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             told.value = f"This file cannot be read as an image ({type(error).__name__}); choose another."
 

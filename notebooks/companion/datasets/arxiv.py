@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from labelaug_core.data import DataError, Split, Task, content_hash, data_folder, joint_labels
+from companion.datasets import data_folder
+from labelaug_core.data import DataError, Split, Task, content_hash, joint_labels
 from labelaug_core.graph import LabelGraph
 from labelaug_core.text_encoders import tokeniser
 

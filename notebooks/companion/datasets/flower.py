@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
+from companion.datasets import data_folder
 from labelaug_core.data import (
     DataError,
     ImageFiles,
@@ -19,7 +20,6 @@ from labelaug_core.data import (
     class_folders,
     class_indices,
     content_hash,
-    data_folder,
     joint_labels,
     require_classes,
 )

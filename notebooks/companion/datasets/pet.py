@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from companion.datasets import data_folder
 from labelaug_core.data import (
     DataError,
     ImageFiles,
@@ -13,7 +14,6 @@ from labelaug_core.data import (
     Task,
     class_indices,
     content_hash,
-    data_folder,
     joint_labels,
     require_classes,
 )
