@@ -35,12 +35,14 @@ import matplotlib.pyplot as plt
 import yaml
 
 from companion import drawing
-from companion.records import store as records
+from companion.controls import trim
+from companion.records import profiles
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import GRAPHS, graph_from_dict, load_graph
+from labelaug_core.joining.report import label_relations
 from companion.tables.engine import write_figure
 
-records.check_parameters(globals(), ["profile"])
+profiles.check_parameters(globals(), ["profile"])
 
 # %% [markdown]
 # ## 1 The problem: two datasets, two label sets
@@ -360,7 +362,7 @@ plt.show()
 # No label of the one needs to equal a label of the other.
 
 # %% tags=["nbval-check-output"]
-report = graph.join_report(fine="breeds", coarse="species")
+report = label_relations(graph, fine="breeds", coarse="species")
 for what in ("shared", "coarser", "unrelated"):
     print(f"{what:<10}{report[what]}")
 
@@ -416,7 +418,7 @@ plt.show()
 
 # %% tags=["nbval-check-output"]
 for fraction in (0.0, 0.36, 0.63):
-    small = pet.trim(fraction)
+    small = trim(pet, fraction)
     n_paths = sum(small.count_paths(label) for label in small.label_nodes())
     print(f"trim {fraction:.2f}: {len(small.augmented):>3} augmented nodes, {n_paths:>4} paths to {len(small.label_nodes())} labels")
 
@@ -490,7 +492,7 @@ for label in ("Birman", "Egyptian Mau"):
 
 # %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 three = graph_from_dict(yaml.safe_load(text + "  lengths: {groups: [hair]}\n"), "cats.yaml")
-print(three.join_report(fine="breeds", coarse="lengths")["coarser"])
+print(label_relations(three, fine="breeds", coarse="lengths")["coarser"])
 print("augmented nodes left:", three.augmented)
 
 # %% [markdown]

@@ -37,6 +37,7 @@ records.check_parameters(globals(), ["profile"])
 from companion.datasets import arxiv
 from companion.datasets import flower
 from labelaug_core.joining import duplicates as near_duplicates
+from labelaug_core.joining.report import label_relations
 from companion.datasets import pet
 from companion.datasets import toy
 from labelaug_core.data import DataError, Texts
@@ -85,7 +86,7 @@ assert rest == 2 * n["Dogs vs. Cats"] == pet.OFFICIAL["dogs-vs-cats"]
 
 # %%
 flowers = load_graph("flower")
-meet = flowers.join_report("flowers-102", "flowers-17")
+meet = label_relations(flowers, "flowers-102", "flowers-17")
 rest = n["FlowerFusion"] - n["102 Category Flower"]
 print(f"1,020 + 680 = {n['102 Category Flower'] + n['17 Category Flower']:,}, but Table 1 has {n['FlowerFusion']:,}")
 print(f"what was added: {rest} = {len(meet['shared'])} shared labels x {flower.SHARED_IMAGES}")
@@ -131,7 +132,7 @@ print("shared:", ", ".join(meet["shared"]))
 for v, finer in meet["coarser"].items():
     print(f"coarser: the 17's {class_of[v]} is above the 102's {', '.join(finer)}")
 print("only in the 17:", ", ".join(class_of[v] for v in meet["unrelated"]))
-pets_meet = pets.join_report("oxford-iiit-pet", "dogs-vs-cats")
+pets_meet = label_relations(pets, "oxford-iiit-pet", "dogs-vs-cats")
 assert not pets_meet["shared"] and len(meet["shared"]) == 8 and "siam tulip" not in flowers.descendants("genus Tulipa")
 print("shared by the two pet sets:", len(pets_meet["shared"]))
 

@@ -1,15 +1,14 @@
 """The reader's own data: two image folders or two text sets with labels that do not match, and a label graph.
 
 The graph file names two label sets under `labels`: the first is the fine one, the second the coarse one.
-Without such a file, join.draft_graph writes a first one out of the class names; join.join_report shows how
-the two meet.
+graph_for reads it, or drafts a first one out of the class names; report.describe_join shows how the two meet.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
+import os
+from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from labelaug_core.data import (
     Split,
     Task,
     Texts,
+    check_images,
     class_folders,
     class_indices,
     content_hash,
@@ -27,82 +27,10 @@ from labelaug_core.data import (
     require_classes,
 )
 from labelaug_core.graph import GraphError, LabelGraph, normalise
-
-TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl")
-
-
-def csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """(where, row) of a CSV or TSV file with a header. Raises DataError naming the line of a ragged row."""
-    csv.field_size_limit(max(csv.field_size_limit(), 10_000_000))  # a text may be longer than csv's 131,072
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-        try:
-            header = next(reader, [])
-            for cells in reader:
-                where = f"{path.name}, line {reader.line_num}"
-                if cells and len(cells) != len(header):
-                    rule = "quote a text that holds the separator"
-                    raise DataError(f"{where}: {len(cells)} cells, but the header has {len(header)}; {rule}")
-                if cells:
-                    yield where, dict(zip(header, cells, strict=True))
-        except csv.Error as error:
-            raise DataError(f"{path.name}, line {reader.line_num}: not valid CSV ({error})") from None
-
-
-def jsonl_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """(where, row) of a JSONL file. Raises DataError naming a line that is no JSON object."""
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path.name}, line {number}"
-            try:
-                row = json.loads(line) if line.strip() else None
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{where}: not valid JSON ({error})") from None
-            if row is not None and not isinstance(row, dict):
-                raise DataError(f"{where}: expected a JSON object, got {line.strip():.40}")
-            if row is not None:
-                yield where, row
-
-
-def saved_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """(where, row) of a dataset saved by Hugging Face `datasets` (save_to_disk); of several splits, `train`."""
-    from datasets import ClassLabel, DatasetDict, load_from_disk
-
-    data = load_from_disk(str(path))
-    if isinstance(data, DatasetDict):
-        if "train" not in data:
-            raise DataError(f"{path.name}: no split `train` among {', '.join(data)}; name one split's folder")
-        data = data["train"]
-    named = {c: f.int2str for c, f in data.features.items() if isinstance(f, ClassLabel)}
-    for number, row in enumerate(data, 1):
-        row |= {c: to_name(row[c]) for c, to_name in named.items() if row[c] is not None and row[c] >= 0}
-        yield f"{path.name}, row {number}", row
-
-
-def read_texts(path: Path, text: str = "text", label: str = "label") -> tuple[list[str], list[str]]:
-    """Texts and class names (the columns `text`, `label`) of a .csv, .tsv or .jsonl file or a saved dataset.
-
-    Raises DataError naming file and line: unreadable, ragged, a column missing, a row without a label, no
-    row.
-    """
-    reader = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows}.get(path.suffix.lower(), saved_rows)
-    texts, names = [], []
-    try:
-        for where, row in reader(path):
-            for column in (text, label):
-                if column not in row:
-                    raise DataError(f"{where}: no column {column!r}; it has {', '.join(map(repr, row))}")
-            if row[label] is None or not str(row[label]).strip():
-                raise DataError(f"{where}: the label is empty; fill it or remove the row")
-            texts.append(str(row[text] or ""))
-            names.append(str(row[label]).strip())
-    except DataError:
-        raise
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path.name}: cannot be read ({type(error).__name__}: {error})") from None
-    if not texts:
-        raise DataError(f"{path.name}: no rows")
-    return texts, names
+from labelaug_core.graph_file import load_graph
+from labelaug_core.images import listed, printable
+from labelaug_core.joining.draft import draft_graph, wordnet_hypernyms
+from labelaug_core.joining.texts import TEXT_SUFFIXES, read_texts
 
 
 def is_text(path: Path) -> bool:
@@ -115,13 +43,13 @@ def read_any(path: str | Path, settings: dict) -> tuple[object, list[str], list[
     """One of the reader's datasets, recognised by what lies at the path: inputs, class names, ids.
 
     settings: image_size for images, text_column and label_column for texts. Raises DataError: nothing there,
-    one class spelled in two ways, or as the readers of the kind say.
+    classes spelled in two ways, or as the readers of the kind say.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(str(path)))  # papermill makes a number of a folder's name `2023`
     if not path.exists() or not (path.is_dir() or is_text(path)):
         kinds = f"a folder of class folders with images, a {', '.join(TEXT_SUFFIXES)} file or a saved dataset"
         found = "no dataset" if path.exists() else "no such file or folder"
-        raise DataError(f"{path}: {found}; expected {kinds}")
+        raise DataError(f"{printable(path)}: {found}; expected {kinds}")
     if is_text(path):
         columns = settings.get("text_column", "text"), settings.get("label_column", "label")
         texts, names = read_texts(path, *columns)
@@ -129,11 +57,11 @@ def read_any(path: str | Path, settings: dict) -> tuple[object, list[str], list[
     else:
         files, names = class_folders(path, path.name)
         inputs = ImageFiles(files, settings.get("image_size", 224))
-        ids = [f.relative_to(path).as_posix() for f in files]
+        ids = [printable(f.relative_to(path).as_posix()) for f in files]
     spelled: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        if (other := spelled.setdefault(normalise(name), name)) != name:
-            raise DataError(f"{path.name}: {other!r} and {name!r} are one class in two spellings; choose one")
+    pairs = [(spelled.setdefault(normalise(name), name), name) for name in dict.fromkeys(names)]
+    if twice := [f"{one!r} and {other!r}" for one, other in pairs if one != other]:
+        raise DataError(f"{path.name}: {listed(twice, '; ')} are one class in two spellings; choose one")
     return inputs, names, ids
 
 
@@ -159,18 +87,45 @@ def label_sets(graph: LabelGraph) -> tuple[str, str]:
     return tuple(graph.labels)
 
 
+def graph_for(path: str | Path, settings: dict, hypernyms=wordnet_hypernyms) -> LabelGraph:
+    """The label graph of the reader's two datasets: the file at `path` if there is one, else a draft, written there.
+
+    settings: as load takes them. Raises GraphError naming the file, its age and all classes of the data that it does
+    not know: a file that was left by other datasets is not used for these.
+    """
+    path = Path(os.path.expanduser(str(path)))
+    names = [class_names(settings[key], settings) for key in ("fine", "coarse")]
+    if not path.exists():
+        return draft_graph(*names, path, hypernyms=hypernyms)
+    graph = load_graph(path)
+    unknown = []
+    for dataset, classes in zip(label_sets(graph), names, strict=True):
+        known = {normalise(c) for c in graph.labels[dataset]}
+        if missing := [repr(c) for c in classes if normalise(c) not in known]:
+            unknown.append(f"{listed(missing)} of the {dataset} data")
+    if unknown:
+        changed = datetime.fromtimestamp(path.stat().st_mtime)
+        days = (datetime.now() - changed).days
+        raise GraphError(
+            f"{path} (last changed {changed:%Y-%m-%d %H:%M}, {days} days ago) does not know these classes: "
+            f"{' and '.join(unknown)}. If it belongs to other datasets, rename it, and a new one is drafted; "
+            "else add the classes"
+        )
+    return graph
+
+
 def stratified_split(names: list[str], fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers that train and that test: of every class this fraction tests, at least one sample.
 
-    Raises DataError naming a class of one sample, which cannot do both.
+    Raises DataError naming all classes of one sample, which cannot do both.
     """
     if not 0 < fraction < 1:
         raise DataError(f"test_fraction must lie between 0 and 1, got {fraction}")
     rng, named, test = np.random.default_rng(seed), np.array(names), []
+    if single := [repr(name) for name, n in sorted(Counter(names).items()) if n < 2]:
+        raise DataError(f"class {listed(single)} has one sample; it needs two, or set `test` to a test set")
     for name in sorted(set(names)):
         rows = rng.permutation(np.flatnonzero(named == name))
-        if len(rows) < 2:
-            raise DataError(f"class {name!r} has one sample; it needs two, or set `test` to a test set")
         test += list(rows[: min(max(round(fraction * len(rows)), 1), len(rows) - 1)])
     return np.setdiff1d(np.arange(len(names)), test), np.sort(test)
 
@@ -179,28 +134,33 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     """The reader's fusion. Task.fine_only() drops the coarse part.
 
     settings: fine, coarse (paths, see read_any); test (a path), or test_fraction (default 0.2) of the fine
-    data, drawn class by class with `seed` (default 0); image_size; text_column, label_column. Raises
-    GraphError for a class that the graph does not have, DataError for data that cannot be used: each names
-    the class, the file or the line.
+    data, drawn class by class with `seed` (default 0); image_size; text_column, label_column. Every image is read
+    once before anything is trained. Raises GraphError for classes that the graph does not have, DataError for data
+    that cannot be used: each names the classes, the files or the lines.
     """
     fine, coarse = label_sets(graph)
     labels, n_fine = joint_labels(graph, fine, coarse)
-    for key in ("fine", "coarse"):
-        if key not in settings:
-            raise DataError(f"folder: the setting {key!r} is missing: the path of the {key} dataset")
+    given = {key: settings[key] for key in ("fine", "coarse", "test") if settings.get(key) not in (None, "")}
+    if missing := [key for key in ("fine", "coarse") if key not in given]:
+        raise DataError(f"folder: the setting {missing[0]!r} is missing: the path of the {missing[0]} dataset")
     splits, hashed = {}, []
     for part, key, dataset in (("train", "fine", fine), ("coarse", "coarse", coarse), ("test", "test", fine)):
-        if settings.get(key):
-            inputs, names, ids = read_any(settings[key], settings)
-            y = class_indices(graph, dataset, labels, names)
-            splits[part] = Split(inputs, y, ids)
+        if key in given:
+            inputs, names, ids = read_any(given[key], settings)
+            y, where = class_indices(graph, dataset, labels, names), Path(str(given[key])).name
+            splits[part] = Split(inputs, y, ids if isinstance(inputs, ImageFiles) else [f"{key} {i}" for i in ids])
             hashed += [*(inputs.paths if isinstance(inputs, ImageFiles) else inputs.texts), y]
             if part != "test":
-                own, where = graph.label_nodes(dataset), Path(settings[key]).name
+                own = graph.label_nodes(dataset)
                 seen = np.array([own.index(labels[k]) for k in np.unique(y)])
                 require_classes(own, seen, f"{dataset} in {where}")
+            if part == "train" and len(set(names)) < 2:
+                raise DataError(
+                    f"{where}: one class only, {names[0]!r}; the fine data need two: is it the right folder?"
+                )
     if len({isinstance(split.inputs, Texts) for split in splits.values()}) > 1:
         raise DataError("folder: fine, coarse and test must be all images or all texts")
+    check_images(f for s in splits.values() if isinstance(s.inputs, ImageFiles) for f in s.inputs.paths)
     if "test" not in splits:
         seed, fraction = settings.get("seed", 0), settings.get("test_fraction", 0.2)
         names = [labels[k] for k in splits["train"].y]

@@ -24,6 +24,7 @@ from labelaug_core.data import (
     require_classes,
 )
 from labelaug_core.graph import LabelGraph
+from labelaug_core.joining.report import label_relations
 
 VGG = "https://www.robots.ox.ac.uk/~vgg/data/flowers"
 PER_CLASS_17 = 80  # images 1-80 are the first class, 81-160 the second, ...
@@ -140,7 +141,7 @@ def load_flower(graph: LabelGraph, settings: dict) -> Task:
     files, names = flowers_17(classes_17, () if chosen == "all" else ("trn1",))
     official = len(classes_17) * (PER_CLASS_17 if chosen == "all" else PER_CLASS_17 // 2)
     if chosen == "shared":
-        shared = graph.join_report("flowers-102", "flowers-17")["shared"]
+        shared = label_relations(graph, "flowers-102", "flowers-17")["shared"]
         classes_17 = [c for c in classes_17 if graph.node_of("flowers-17", c) in shared]
         rows = [i for c in classes_17 for i in [i for i, n in enumerate(names) if n == c][:SHARED_IMAGES]]
         files, names = [files[i] for i in rows], [names[i] for i in rows]
