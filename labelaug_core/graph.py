@@ -7,8 +7,8 @@ of nodes compete, the root being an ancestor of all.
 
 from __future__ import annotations
 
-import random
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,8 +23,8 @@ class GraphError(ValueError):
 
 
 def normalise(name: str) -> str:
-    """One spelling for class names: `American_Bulldog`, `american-bulldog` -> `american bulldog`."""
-    return re.sub(r"[\s_\-]+", " ", name.replace("’", "'")).strip().casefold()
+    """One spelling for class names: `American_Bulldog`, `american-bulldog` -> `american bulldog`; composed (NFC)."""
+    return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFC", name).replace("’", "'")).strip().casefold()
 
 
 @dataclass(frozen=True)
@@ -176,64 +176,3 @@ class LabelGraph:
         group = {v: g for v, g in self.group.items() if v in parents}
         exclusive = {g: e for g, e in self.exclusive.items() if g in group.values()}
         return replace(self, parents=parents, group=group, exclusive=exclusive)
-
-    def trim(self, fraction: float) -> LabelGraph:
-        """The graph with this fraction of its augmented nodes gone (Sec. 4.5: medium 0.36, small 0.63).
-
-        The paper does not say which nodes went. Our rule: whole questions go first, and first those that teach
-        least, that is, whose share of labels with several answers is highest (ties: the later in the file);
-        inside a question the nodes with the fewest labels below go first. Every label stays reachable.
-        """
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"trim: fraction must lie in [0, 1], got {fraction}")
-        labels, augmented = set(self.label_nodes()), self.augmented
-        below = {v: self.descendants(v) & labels for v in augmented}
-        order = {g: i for i, g in enumerate(self.exclusive)}
-
-        def uncertainty(g: str) -> float:
-            asked = [below[v] for v in augmented if self.group[v] == g]
-            reached = set().union(*asked)
-            return sum(sum(y in b for b in asked) > 1 for y in reached) / max(len(reached), 1)
-
-        rank = {g: (-uncertainty(g), -order[g]) for g in {self.group[v] for v in augmented}}
-        queue = sorted(augmented, key=lambda v: (rank[self.group[v]], len(below[v]), self.index[v]))
-        return self.without(*queue[: round(fraction * len(augmented))])
-
-    def shuffled(self, seed: int) -> LabelGraph:
-        """Same shape, wrong knowledge: inside each group, the labels' rows (their parents) change hands at random.
-
-        The control for "is it the knowledge?": every count of the graph stays, its meaning goes.
-        """
-        rng, parents, labels = random.Random(seed), dict(self.parents), set(self.label_nodes())
-        for g in self.exclusive:
-            rows = [v for v in self.nodes if v in labels and self.group.get(v) == g and len(self.parents[v]) > 1]
-            for v, source in zip(rows, rng.sample(rows, len(rows)), strict=True):
-                parents[v] = self.parents[source]
-        return replace(self, parents=parents)
-
-    def untold(self) -> LabelGraph:
-        """The graph that tells nothing of a label's attributes: each label may have any answer to each question.
-
-        The control for Sec. 4.4: a decoder trained on it was never told what, say, a tabby is. Questions whose
-        answers are labels themselves (which species?) stay as they are.
-        """
-        parents, labels = dict(self.parents), set(self.label_nodes())
-        for v in labels:
-            asked = {self.group[p]: p for p in self.parents[v] if p in self.augmented}
-            open_to = [u for g, p in asked.items() for u in self.blocks(self.parents[p][0])[g]]
-            kept = [p for p in self.parents[v] if p not in self.augmented]
-            parents[v] = tuple(dict.fromkeys([*kept, *open_to]))
-        return replace(self, parents=parents)
-
-    def join_report(self, fine: str, coarse: str) -> dict[str, object]:
-        """How two label sets meet on the graph: shared nodes, nodes of one set only, and who is coarser than whom."""
-        a, b = self.label_nodes(fine), self.label_nodes(coarse)
-        below = {y: [x for x in a if x in self.descendants(y)] for y in b}
-        return {
-            "shared": [y for y in b if y in a],
-            f"only {fine}": [x for x in a if x not in b],
-            f"only {coarse}": [y for y in b if y not in a],
-            "coarser": {y: xs for y, xs in below.items() if xs},
-            "finer": {y: xs for y in b if (xs := [x for x in a if x in self.ancestors(y)])},
-            "unrelated": [y for y in b if y not in a and not below[y] and not set(a) & self.ancestors(y)],
-        }

@@ -34,12 +34,12 @@ import matplotlib.pyplot as plt
 import torch
 import yaml
 
-from companion.records import store as records
+from companion.records import profiles
 from labelaug_core.block_softmax import block_log_softmax
 from labelaug_core.graph_file import graph_from_dict, load_graph
 from labelaug_core.prefix_tree import PrefixTree
 
-records.check_parameters(globals(), ["seed"])
+profiles.check_parameters(globals(), ["seed"])
 torch.set_default_dtype(torch.float64)  # double precision: the numbers below come out alike on every machine
 _ = torch.manual_seed(seed)
 

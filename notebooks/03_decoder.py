@@ -40,13 +40,13 @@ import torch
 import yaml
 
 from companion import drawing
-from companion.records import store as records
+from companion.records import profiles
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.graph_file import graph_from_dict, load_graph
 from labelaug_core.prefix_tree import PrefixTree
 from companion.tables.engine import write_figure
 
-records.check_parameters(globals(), ["seed", "d", "hidden", "profile"])
+profiles.check_parameters(globals(), ["seed", "d", "hidden", "profile"])
 torch.set_default_dtype(torch.float64)  # double precision: the numbers below come out alike on every machine
 _ = torch.manual_seed(seed)
 

@@ -37,14 +37,14 @@ import torch
 import yaml
 
 from labelaug_core import losses
-from companion.records import store as records
+from companion.records import profiles
 from labelaug_core.block_softmax import block_log_softmax
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.graph_file import graph_from_dict
 from labelaug_core.label_aug import PathHead
 from labelaug_core.prefix_tree import PrefixTree
 
-records.check_parameters(globals(), ["seed", "hidden", "steps"])
+profiles.check_parameters(globals(), ["seed", "hidden", "steps"])
 torch.set_default_dtype(torch.float64)  # double precision: the numbers below come out alike on every machine
 _ = torch.manual_seed(seed)
 

@@ -41,7 +41,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from companion.records import store as records
+from companion.records import profiles
 from companion.runs import load_task
 from companion.drawing import draw_graph, draw_steps, figure_4
 from labelaug_core.encoders import build_encoder
@@ -49,8 +49,8 @@ from labelaug_core.explain import choose, explain, format_explanation, trained
 from companion.tables.engine import write_figure
 from labelaug_core.training import to_tensor
 
-records.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
-groups = [g for g, spec in records.load_profile(profile)["groups"].items() if g in nodes and "needs" not in spec]
+profiles.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
+groups = [g for g, spec in profiles.load_profile(profile)["groups"].items() if g in nodes and "needs" not in spec]
 shown = [group] if group else groups
 torch.set_num_threads(1)
 
@@ -63,7 +63,7 @@ torch.set_num_threads(1)
 # %%
 models, tasks, images = {}, {}, {}
 for g in shown:
-    settings = records.cell_settings(profile, g, dataset, method)
+    settings = profiles.cell_settings(profile, g, dataset, method)
     models[g], tasks[g] = trained(settings, seed)
     images[g] = load_task(settings | {"encoder": settings["encoder"] | {"tune": "all"}}).test.inputs
     print(f"{g}: trained on {len(tasks[g].train)} images, {len(tasks[g].test)} test images")
@@ -159,7 +159,7 @@ _ = draw_graph(task.graph, labels=[explanations[0].path[-1]], path=explanations[
 # %%
 from companion.widgets import explorer
 
-frozen = records.cell_settings(profile, g, dataset, method)["encoder"]
+frozen = profiles.cell_settings(profile, g, dataset, method)["encoder"]
 encode = build_encoder(frozen).eval() if frozen.get("tune") == "frozen" else torch.nn.Identity()
 
 

@@ -44,9 +44,10 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from companion.records import store as records
+from companion.records import profiles
+from companion.records import store
 
-records.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
+profiles.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
 from companion.runs import load_task
 from labelaug_core.explain import explain, trained
 from labelaug_core.graph_file import load_graph
@@ -57,17 +58,18 @@ from companion.tables.engine import as_markdown, load_cell, plain, write_figure
 from labelaug_core.training import to_tensor
 
 torch.set_num_threads(1)
-results = records.OUT / "results" / profile
+results = profiles.OUT / "results" / profile
 results.mkdir(parents=True, exist_ok=True)
-groups = [g for g in records.load_profile(profile)["groups"] if g in nodes]
+groups = [g for g in profiles.load_profile(profile)["groups"] if g in nodes]
 group = group or groups[0]
-cells = [c for g in groups for c in records.cells(profile, g) if not c["option"]]
+cells = [c for g in groups for c in profiles.cells(profile, g) if not c["option"]]
 found = {}  # name -> (the cell, the predictions of each of its seeds that has a valid record)
 for c in cells:
-    name, x = records.cell_name(**c), load_cell(results, profile, c)
+    name, x = profiles.cell_name(**c), load_cell(results, profile, c)
     if not isinstance(x, str):
-        found[name] = c, [records.read_predictions(records.record_path(results, name, s)) for s in x["seeds"]]
-graphs = {g: load_graph(records.cell_settings(profile, **next(c for c in cells if c["group"] == g))["source"]) for g in groups}
+        record = store.read(results, name)
+        found[name] = c, [record.of(s) for s in x["seeds"]]
+graphs = {g: load_graph(profiles.cell_settings(profile, **next(c for c in cells if c["group"] == g))["source"]) for g in groups}
 labels = {g: graph.label_nodes(next(iter(graph.labels))) for g, graph in graphs.items()}  # the fine labels come first
 print(f"{len(found)} of {len(cells)} cells have records")
 
@@ -104,7 +106,7 @@ def correctness(cell: dict, predictions: list) -> pd.DataFrame | None:
         return None
     tree = PrefixTree(variant(graphs[g], way.graph, 0), labels[g])
     seeds = [p | {"label": p[way.decode]} for p in predictions]
-    truth = load_task(records.cell_settings(profile, **cell)).test.truth if "path_logp" in seeds[0] else None
+    truth = load_task(profiles.cell_settings(profile, **cell)).test.truth if "path_logp" in seeds[0] else None
     rows = path_correctness(graphs[g], tree, seeds, truth, nodes[g])
     rows.insert(0, "n_seeds", len(seeds))
     for name in ("method", "dataset", "group"):
@@ -187,7 +189,7 @@ for _, rows in measured.groupby("group") if len(measured) else ():
 # seed. (Asked, because Algorithm 2 itself seldom goes there: see `greedy` above. A solid frame is its own path.)
 
 # %%
-node, settings = nodes[group][0], records.cell_settings(profile, group, dataset, method)
+node, settings = nodes[group][0], profiles.cell_settings(profile, group, dataset, method)
 model, task = trained(settings, seed)
 images = load_task(settings | {"encoder": settings["encoder"] | {"tune": "all"}}).test.inputs
 device, chunks = next(model.parameters()).device, np.array_split(np.arange(len(task.test)), len(task.test) // 256 + 1)
@@ -281,7 +283,7 @@ for name, (cell, x) in found.items():
     way, g = METHODS[cell["method"]], cell["group"]
     if way.head != "path" or way.graph != "full" or "path_logp" not in x[0]:
         continue
-    tree, truth = PrefixTree(graphs[g], labels[g]), load_task(records.cell_settings(profile, **cell)).test.truth
+    tree, truth = PrefixTree(graphs[g], labels[g]), load_task(profiles.cell_settings(profile, **cell)).test.truth
     asked_of = [answers(tree, p["path_logp"], truth, p["y"], open_groups(graphs[g], labels[g])) for p in x]
     for what, is_open in (("answers, told", False), ("answers, open", True)):
         curves[name, what] = [(a["p"][a["open"] == is_open], a["right"][a["open"] == is_open]) for a in asked_of]
@@ -299,7 +301,7 @@ answered.pivot_table(["mean_p", "right", "ece"], ["group", "dataset", "method"],
 
 # %%
 for g in groups:
-    names = [records.cell_name(**c) for c, _ in found.values() if c["group"] == g and c["dataset"] == "fine"]
+    names = [profiles.cell_name(**c) for c, _ in found.values() if c["group"] == g and c["dataset"] == "fine"]
     if not names:
         continue
     figure, axes = plt.subplots(1, len(names), figsize=(2.3 * len(names), 2.9), sharey=True, squeeze=False)

@@ -31,12 +31,12 @@ import json
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from companion.records import store as records
+from companion.records import profiles
 
-records.check_parameters(globals(), ["folder"])
+profiles.check_parameters(globals(), ["folder"])
 pd.set_option("display.max_rows", None)
 pd.set_option("display.max_colwidth", None)
-files = sorted((records.OUT / "results" / folder).glob("*.json"))
+files = sorted((profiles.OUT / "results" / folder).glob("*.json"))
 measured = {f.stem: json.loads(f.read_text(encoding="utf-8")) for f in files}
 soak = measured.pop("soak", None)  # no times: what the fault tests found
 tables = {name: pd.DataFrame(found["rows"]) for name, found in measured.items()}

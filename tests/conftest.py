@@ -8,7 +8,7 @@ import platform
 import shutil
 
 import pytest
-from companion.records import store as records
+from companion.records import profiles
 from selenium import webdriver
 
 from labelaug_core.cache import write_files
@@ -61,5 +61,5 @@ def pytest_sessionfinish():
         machine = {"processor": platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[2], 1)}
         machine |= {"system": platform.system(), "python": platform.python_version()}
         out = {"date": datetime.date.today().isoformat(), "machine": machine, "tests": SOAK}
-        path = records.OUT / "results" / "bench" / "soak.json"
+        path = profiles.OUT / "results" / "bench" / "soak.json"
         write_files({path: (json.dumps(out, indent=1) + "\n").encode()})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 import yaml
+from companion.controls import shuffled, trim, untold
 from helpers import SHIPPED, TEN, build, random_graphs, simple_paths, ten
 from hypothesis import given, settings
 
 from labelaug_core.graph import GraphError, LabelGraph
 from labelaug_core.graph_file import GRAPHS, _validate, load_graph
+from labelaug_core.joining.report import label_relations
 
 # -- the file ------
 
@@ -325,12 +327,12 @@ def test_sizes_of_the_label_sets():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_trim_takes_its_share_and_breaks_nothing(name, fraction):
     graph = load_graph(name)
-    small = graph.trim(fraction)
+    small = trim(graph, fraction)
     assert len(graph.augmented) - len(small.augmented) == round(fraction * len(graph.augmented))
     assert set(small.augmented) <= set(graph.augmented)
     assert small.labels == graph.labels and set(graph.label_nodes()) <= set(small.nodes)
     check_whole(small)
-    assert graph.trim(fraction).nodes == small.nodes  # no chance in it
+    assert trim(graph, fraction).nodes == small.nodes  # no chance in it
     for v in small.nodes[1:]:  # who was below whom still is
         assert small.ancestors(v) == graph.ancestors(v) & set(small.nodes)
 
@@ -339,7 +341,7 @@ def test_trim_takes_its_share_and_breaks_nothing(name, fraction):
 @given(random_graphs())
 def test_trim_leaves_random_graphs_whole(graph):
     for fraction in (0.36, 0.63, 1.0):
-        small = graph.trim(fraction)
+        small = trim(graph, fraction)
         assert len(small.augmented) == len(graph.augmented) - round(fraction * len(graph.augmented))
         assert small.labels == graph.labels
         check_whole(small)
@@ -354,13 +356,13 @@ def test_trim_leaves_no_dead_end():
         "c": {"nodes": {"y": ["root", "B"]}},
     }
     graph = build({"root": "root", "groups": groups, "labels": {"d": {"nodes": ["y"]}}})
-    check_whole(graph.trim(0.5))
+    check_whole(trim(graph, 0.5))
 
 
 def test_trim_refuses_what_is_no_fraction():
     for fraction in (-0.1, 36):
         with pytest.raises(ValueError, match="fraction"):
-            build().trim(fraction)
+            trim(build(), fraction)
 
 
 def test_nodes_below_a_dropped_node_move_up():
@@ -379,16 +381,16 @@ def test_nodes_below_a_dropped_node_move_up():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shuffled_keeps_every_count(name):
     graph = load_graph(name)
-    wrong = graph.shuffled(seed=1)
+    wrong = shuffled(graph, seed=1)
     check_whole(wrong)
-    assert wrong.parents != graph.parents and wrong.parents == graph.shuffled(seed=1).parents
-    assert wrong.parents != graph.shuffled(seed=2).parents
+    assert wrong.parents != graph.parents and wrong.parents == shuffled(graph, seed=1).parents
+    assert wrong.parents != shuffled(graph, seed=2).parents
     assert wrong.group == graph.group and wrong.labels == graph.labels
     assert {v: len(wrong.children(v)) for v in graph.nodes} == {v: len(graph.children(v)) for v in graph.nodes}
 
 
 def test_join_of_pet():
-    report = load_graph("pet").join_report("oxford-iiit-pet", "dogs-vs-cats")
+    report = label_relations(load_graph("pet"), "oxford-iiit-pet", "dogs-vs-cats")
     assert report["shared"] == report["unrelated"] == [] and report["finer"] == {}
     assert report["only dogs-vs-cats"] == ["cat", "dog"] and len(report["only oxford-iiit-pet"]) == 37
     assert {y: len(xs) for y, xs in report["coarser"].items()} == {"cat": 12, "dog": 25}
@@ -396,7 +398,7 @@ def test_join_of_pet():
 
 
 def test_join_of_flowers():
-    report = load_graph("flower").join_report("flowers-102", "flowers-17")
+    report = label_relations(load_graph("flower"), "flowers-102", "flowers-17")
     shared = "buttercup, colt's foot, daffodil, fritillary, sunflower, tiger lily, windflower, common dandelion"
     assert set(report["shared"]) == set(shared.split(", ")) and len(report["shared"]) == 8
     assert len(report["only flowers-102"]) == 94 and len(report["only flowers-17"]) == 9
@@ -410,7 +412,7 @@ def test_join_counts_both_ways():
     data["labels"] = {"a": {"nodes": ["Brit", "cat", "Pug"]}, "b": {"nodes": ["Coon", "Pug", "Short", "dog"]}}
     data["groups"]["dog breed"]["nodes"] = ["Pug", "Boxer"]
     data["labels"]["b"]["nodes"].append("Boxer")
-    assert build(data).join_report("a", "b") == {
+    assert label_relations(build(data), "a", "b") == {
         "shared": ["Pug"], "only a": ["Brit", "cat"], "only b": ["Coon", "Short", "dog", "Boxer"],
         "coarser": {"Short": ["Brit"], "dog": ["Pug"]}, "finer": {"Coon": ["cat"], "Short": ["cat"]},
         "unrelated": ["Boxer"],
@@ -427,11 +429,11 @@ def test_the_text_graphs_have_one_deterministic_path_a_label_and_nobody_competes
 
 def test_an_untold_graph_says_nothing_of_any_breed():
     graph = load_graph("critters")
-    untold = graph.untold()
+    without = untold(graph)
     for breed in graph.label_nodes("critters"):
-        assert set(graph.parents[breed]) <= set(untold.parents[breed])
-        attributes = [p for p in untold.parents[breed] if p in graph.augmented]
+        assert set(graph.parents[breed]) <= set(without.parents[breed])
+        attributes = [p for p in without.parents[breed] if p in graph.augmented]
         for p in attributes:  # every answer to every question that is asked of its species
             assert {u for u in graph.nodes if graph.group.get(u) == graph.group[p]} <= set(attributes)
-        assert not [path for path in untold.split_paths(breed)[0] if set(path) & set(graph.augmented) - {"cat", "dog"}]
-    assert untold.nodes == graph.nodes
+        assert not [path for path in without.split_paths(breed)[0] if set(path) & set(graph.augmented) - {"cat", "dog"}]
+    assert without.nodes == graph.nodes

@@ -1,27 +1,44 @@
-"""The runs of notebook 40: data whose labels were made coarser, other graphs for the same labels, and one recorded run
-of any method or head."""
+"""Controls: the same task with other labels (what if fewer images had a fine label?) or on another graph (is it the
+knowledge?). A cell names them in its data settings (`controlled`) and in the option `graph` (`on_graph`)."""
 
 from __future__ import annotations
 
-import time
+import random
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from companion.heads import neighbours as beyond
-from companion import runs as cell
-from companion.records import store as records
 from labelaug_core.data import DataError, Split, Task
-from labelaug_core.graph import LabelGraph
-from labelaug_core.training import hold_out, predict, to_tensor
+from labelaug_core.graph import GraphError, LabelGraph, normalise
 
-CODE = ("beyond", "beyond_runs")  # a record is stale when one of them has changed
+TRIMMED = {"medium": 0.36, "small": 0.63}  # Sec. 4.5: the share of augmented nodes that is gone
 
 
 # -- data -------------------------------------------------------------------------------------------------------------
+
+
+def controlled(task: Task, data: dict, seed: int) -> Task:
+    """The task with what a cell's data settings ask for, drawn with the seed; the test samples stay as they are.
+
+    share, questions: that share of the fine training samples has the answers to these questions only (`relabel`);
+    questions is a list of groups of the graph, or `attributes`. coarse_share: of the coarse samples, those that are
+    used. wrong: of the coarse samples, those with a wrong answer. Without `join` the coarse samples go, too.
+    Raises DataError for a share outside 0..1 and for questions that the graph does not have.
+    """
+    shares = {k: data[k] for k in ("share", "coarse_share", "wrong") if k in data}
+    if bad := [f"{k}: {v!r}" for k, v in shares.items() if not isinstance(v, (int, float)) or not 0 <= v <= 1]:
+        raise DataError(f"a share lies in 0..1, got {', '.join(bad)}")
+    inner = task.head_first and controlled(task.head_first, data, seed)
+    if "share" in data:
+        questions = data["questions"] if data["questions"] != "attributes" else attributes(task.graph)
+        task = relabel(task, data["share"], seed, questions)
+        task = task if data.get("join") else task.fine_only()
+    if task.coarse is not None and "coarse_share" in data:
+        task = fewer_coarse(task, data["coarse_share"], seed)
+    if task.coarse is not None and data.get("wrong"):
+        task = wrong_answers(task, data["wrong"], seed)
+    return replace(task, head_first=inner)
 
 
 def attributes(graph: LabelGraph) -> list[str]:
@@ -36,9 +53,12 @@ def relabel(task: Task, share: float, seed: int, questions: list[str]) -> Task:
     Of the others only the answers to the questions (groups of the graph) are known: each becomes a coarse sample once
     for every answer that its fine label fixes; what the label leaves open stays unknown. The coarse samples of the task
     are left out. The answers count as labels of the graph, as those of a dataset would. share in [0, 1).
-    Raises DataError where no label fixes an answer.
+    Raises DataError naming questions that the graph does not have, or where no label fixes an answer.
     """
     graph, fine = task.graph, task.labels[: task.n_fine]
+    if unknown := [q for q in questions if q not in graph.exclusive]:
+        known = ", ".join(graph.exclusive)
+        raise DataError(f"relabel: {graph.name} has no question {', '.join(map(repr, unknown))} (known: {known})")
     answers = [v for v in graph.nodes if graph.group.get(v) in questions]
     labels = fine + [v for v in answers if v not in fine]
     known = [[labels.index(v) for v in fixed(graph, y, questions)] for y in fine]
@@ -59,7 +79,8 @@ def relabel(task: Task, share: float, seed: int, questions: list[str]) -> Task:
 
 def fixed(graph: LabelGraph, label: str, questions: list[str]) -> list[str]:
     """The label's answers to those of the questions to which it has one only."""
-    found = [[v for v in beyond._on(graph, label) if graph.group[v] == q] for q in questions]
+    on = graph.ancestors(label) | {label}
+    found = [[v for v in on if graph.group.get(v) == q] for q in questions]
     return [nodes[0] for nodes in found if len(nodes) == 1]
 
 
@@ -83,6 +104,84 @@ def wrong_answers(task: Task, share: float, seed: int) -> Task:
 
 
 # -- graphs -----------------------------------------------------------------------------------------------------------
+
+
+def on_graph(task: Task, name: str, seed: int) -> Task:
+    """The task on the graph that a method or an option asks for.
+
+    full; medium, small (`trim`); shuffled; untold; species-breed (no augmented node); random-tree; without-attributes
+    or without-<group>, its words joined by `-` or `_` (`without_groups`). Raises GraphError for another name.
+    """
+    graph = task.graph
+    if name.startswith("without-"):
+        wanted = normalise(name.removeprefix("without-"))
+        groups = attributes(graph) if wanted == "attributes" else [g for g in graph.exclusive if normalise(g) == wanted]
+        if groups:
+            return without_groups(task, groups)
+    variants = {
+        "full": lambda: graph,
+        "medium": lambda: trim(graph, TRIMMED["medium"]),
+        "small": lambda: trim(graph, TRIMMED["small"]),
+        "shuffled": lambda: shuffled(graph, seed),
+        "untold": lambda: untold(graph),
+        "species-breed": lambda: graph.without(*graph.augmented),
+        "random-tree": lambda: random_tree(graph, seed),
+    }
+    if name not in variants:
+        known = [*variants, *(f"without-{normalise(g).replace(' ', '-')}" for g in ("attributes", *graph.exclusive))]
+        raise GraphError(f"{graph.name}: there is no graph {name!r} (known: {', '.join(known)})")
+    return replace(task, graph=variants[name]())
+
+
+def trim(graph: LabelGraph, fraction: float) -> LabelGraph:
+    """The graph with this fraction of its augmented nodes gone (Sec. 4.5: medium 0.36, small 0.63).
+
+    The paper does not say which nodes went. Our rule: whole questions go first, and first those that teach least, that
+    is, whose share of labels with several answers is highest (ties: the later in the file); inside a question the
+    nodes with the fewest labels below go first. Every label stays reachable. Raises ValueError outside 0..1.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"trim: fraction must lie in [0, 1], got {fraction}")
+    labels, augmented = set(graph.label_nodes()), graph.augmented
+    below = {v: graph.descendants(v) & labels for v in augmented}
+    order = {g: i for i, g in enumerate(graph.exclusive)}
+
+    def uncertainty(g: str) -> float:
+        asked = [below[v] for v in augmented if graph.group[v] == g]
+        reached = set().union(*asked)
+        return sum(sum(y in b for b in asked) > 1 for y in reached) / max(len(reached), 1)
+
+    rank = {g: (-uncertainty(g), -order[g]) for g in {graph.group[v] for v in augmented}}
+    queue = sorted(augmented, key=lambda v: (rank[graph.group[v]], len(below[v]), graph.index[v]))
+    return graph.without(*queue[: round(fraction * len(augmented))])
+
+
+def shuffled(graph: LabelGraph, seed: int) -> LabelGraph:
+    """Same shape, wrong knowledge: inside each group, the labels' rows (their parents) change hands at random.
+
+    The control for "is it the knowledge?": every count of the graph stays, its meaning goes.
+    """
+    rng, parents, labels = random.Random(seed), dict(graph.parents), set(graph.label_nodes())
+    for g in graph.exclusive:
+        rows = [v for v in graph.nodes if v in labels and graph.group.get(v) == g and len(graph.parents[v]) > 1]
+        for v, source in zip(rows, rng.sample(rows, len(rows)), strict=True):
+            parents[v] = graph.parents[source]
+    return replace(graph, parents=parents)
+
+
+def untold(graph: LabelGraph) -> LabelGraph:
+    """The graph that says nothing of a label's attributes: each label may have any answer to each question.
+
+    The control for Sec. 4.4: a decoder trained on it never learns from the graph what, say, a tabby is. Questions
+    whose answers are labels themselves (which species?) stay as they are.
+    """
+    parents, augmented = dict(graph.parents), set(graph.augmented)
+    for v in graph.label_nodes():
+        asked = {graph.group[p]: p for p in graph.parents[v] if p in augmented}
+        open_to = [u for g, p in asked.items() for u in graph.blocks(graph.parents[p][0])[g]]
+        kept = [p for p in graph.parents[v] if p not in augmented]
+        parents[v] = tuple(dict.fromkeys([*kept, *open_to]))
+    return replace(graph, parents=parents)
 
 
 def without_groups(task: Task, groups: list[str]) -> Task:
@@ -112,113 +211,3 @@ def random_tree(graph: LabelGraph, seed: int) -> LabelGraph:
             group, exclusive = group | dict.fromkeys(names, f"{v}, parts"), exclusive | {f"{v}, parts": True}
             parents |= {u: (names[i % len(names)],) for i, u in enumerate(rng.permutation(below).tolist())}
     return replace(bare, parents=parents, group=group, exclusive=exclusive)
-
-
-# -- one run ----------------------------------------------------------------------------------------------------------
-
-
-def run(folder: Path, name: str, settings: dict, task: Task, seed: int) -> dict[str, np.ndarray]:
-    """One run, recorded in folder/runs, or read if it is: {y, exact, p_exact, right: all [N], validation}.
-
-    settings: as of a cell; `method` may also be one of beyond.HEADS or `hiclass`; `estimator` asks for
-    EstimatorHead. exact: the most probable fine label of every test sample; validation: the accuracy.
-    """
-    if (found := recorded(folder, name, settings, task, seed)) is not None:
-        return found
-    settings = settings | {"experiment": name, "code": records.code_hash(settings["source"], *CODE)}
-    if settings["method"] == "hiclass":
-        exact, p, validation, used = fit_hiclass(settings, task, seed)
-    else:
-        model, used, _, history = fit(settings, task, seed)
-        logp = predict(model, task.test, next(model.parameters()).device)["log_probs"]
-        exact, p, validation = logp.argmax(1), np.exp(logp.max(1)), next(h for h in history if h.get("chosen"))
-    kept = {"y": task.test.y.astype(np.uint16), "exact": exact.astype(np.uint16), "p_exact": p.astype(np.float16)}
-    n_coarse = len(used.coarse) if used.coarse is not None else 0
-    data = {"content_hash": task.content_hash, "n_train": len(used.train), "n_coarse": n_coarse, "n_test": len(exact)}
-    record = {"settings": settings, "seed": seed, "code_hash": records.code_hash(settings["source"]), "data": data,
-              "validation": validation, **cell.environment()}  # fmt: skip
-    records.write_record(records.record_path(folder, name, seed), record, kept)
-    return _result(record, kept)
-
-
-def recorded(folder: Path, name: str, settings: dict, task: Task, seed: int) -> dict[str, np.ndarray] | None:
-    """What a valid record holds: one of `run`, or the record of Table 3 where the name is that of a cell."""
-    for place, code in ((folder, CODE), (folder.parent, ())):
-        path, own = records.record_path(place, name, seed), settings
-        if code:
-            own = settings | {"experiment": name, "code": records.code_hash(settings["source"], *code)}
-        try:
-            record = records.read_record(path)
-            if not records.stale(record, own, task.content_hash):
-                return _result(record, records.read_predictions(path))
-        except records.RecordError:  # none, or not readable: the next, or a run
-            pass
-    return None
-
-
-def _result(record: dict, found: dict[str, np.ndarray]) -> dict:
-    return found | {"right": found["exact"] == found["y"], "validation": record["validation"]["val_accuracy"]}
-
-
-def runs(folder: Path, name: str, settings: dict, task, seeds) -> dict[str, np.ndarray]:
-    """Every seed's run, stacked: [seeds, N] or [seeds]. task: a Task, or a function from the seed to one."""
-    found = [run(folder, name, settings, task(s) if callable(task) else task, s) for s in seeds]
-    return {key: np.stack([f[key] for f in found]) for key in ("y", "exact", "p_exact", "right", "validation")}
-
-
-def seconds(settings: dict, task: Task, steps: int = 20) -> float:
-    """Seconds of training on this machine, now: `steps` of them timed, the rest in proportion (hiclass: all of it)."""
-    short = settings | {"training": settings["training"] | {"steps": steps, "eval_every": steps}}
-    start = time.perf_counter()
-    if settings["method"] == "hiclass":
-        fit_hiclass(settings, task, 0)
-        return time.perf_counter() - start
-    fit(short, task, 0)
-    return (time.perf_counter() - start) * settings["training"]["steps"] / steps
-
-
-def fit(settings: dict, task: Task, seed: int):
-    """cell.fit for any method, and the same for the heads of this notebook. -> (model, task, validation, history)."""
-    method, given = settings["method"], (task.graph, task.labels, task.n_fine)
-    if "estimator" in settings:
-        options = {"hidden": settings["head"]["hidden"], "estimator": settings["estimator"]}
-        return cell.fit(settings, task, seed, lambda d: beyond.EstimatorHead(*given, d, **options))
-    if method in beyond.HEADS:
-        options = settings["head"] if method == "agreement" else {}
-        return cell.fit(settings, task, seed, lambda d: beyond.HEADS[method](*given, d, **options))
-    return cell.fit(settings, task, seed)
-
-
-def fit_hiclass(settings: dict, task: Task, seed: int):
-    """`hiclass` as its users run it: one logistic regression for each parent node, on standardised features.
-
-    The features are those of the frozen encoder; where the encoder is trained, what that of the FFN of the same seed
-    gives. A coarse sample has an empty second level. -> (labels [N], their p [N], validation, the task).
-    """
-    from hiclass import LocalClassifierPerParentNode
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    fine, val = hold_out(task.train, settings["training"]["val_fraction"], seed)
-    used, encoder = replace(task, train=fine), None
-    if settings["encoder"].get("tune") != "frozen":
-        encoder = cell.fit(settings | {"method": "ffn"}, task.fine_only(), seed)[0].eval().encoder
-
-    def features(split: Split) -> np.ndarray:
-        x = to_tensor(split, np.arange(len(split)), "cpu")
-        with torch.no_grad():
-            return (x if encoder is None else encoder(x)).numpy()
-
-    def levels(split: Split) -> np.ndarray:
-        names = [task.labels[k] for k in split.y]
-        return np.array([["".join(above[v]), v] if v in above else [v, ""] for v in names])
-
-    tree = task.graph.without(*task.graph.augmented)
-    above = {v: tree.parents[v] for v in task.labels[: task.n_fine]}
-    parts = [used.train] if used.coarse is None else [used.train, used.coarse]
-    scale = StandardScaler().fit(np.concatenate([features(p) for p in parts]))
-    model = LocalClassifierPerParentNode(LogisticRegression(max_iter=1000))
-    model.fit(*(np.concatenate([f(p) for p in parts]) for f in (lambda p: scale.transform(features(p)), levels)))
-    x_val, x_test = (scale.transform(features(p)) for p in (val, task.test))
-    guess = [np.array([task.labels.index(v) for v in model.predict(x)[:, -1]]) for x in (x_val, x_test)]
-    return guess[1], model.predict_proba(x_test).max(1), {"val_accuracy": float((guess[0] == val.y).mean())}, used

@@ -1,19 +1,43 @@
-"""Every method of the tables by name: which head, on which graph, decoded how. One row a method."""
+"""The one registry: every method by name (which head, on which graph, decoded how), and where each group's data are.
+
+This module imports no torch: heads are named here and built in companion.scoring.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labelaug_core.graph import LabelGraph
+# group -> "module.function" of companion.datasets: (LabelGraph, the cell's data settings) -> Task
+GROUPS = {
+    "critters": "toy.load",
+    "pet": "pet.load",
+    "flower": "flower.load_flower",
+    "cifar100": "cifar100.load",
+    "arxiv": "arxiv.load",
+    "notes": "notes.load",
+}
+SEVERAL_LABELS = ("arxiv", "notes")  # a sample of these groups has several labels
 
 
 @dataclass(frozen=True)
 class Method:
+    """A row of a table: its title, its head, how it decodes, on which graph, with which settings of the head."""
+
     title: str  # as in the paper's tables
-    head: str  # ffn, label-set, path
+    head: str  # a name of companion.scoring.HEADS
     decode: str = "exact"  # exact: most probable label; greedy: Algorithm 2
-    graph: str = "full"  # full, medium, small (Sec. 4.5), species-breed (no augmented nodes), shuffled, untold
-    options: tuple[tuple[str, object], ...] = ()
+    graph: str = "full"  # or another of companion.controls.on_graph
+    options: tuple[tuple[str, object], ...] = ()  # of the head, by name; a cell's own win
+
+
+def _path(title: str, objective: str, graph: str = "full") -> Method:
+    """label-aug with an objective other than Algorithm 1."""
+    return Method(title, "path", graph=graph, options=(("objective", objective),))
+
+
+def _estimator(title: str, name: str) -> Method:
+    """Algorithm 1 with another estimator of the gradient in its second part."""
+    return Method(f"Algorithm 1, {title}", "estimator", options=(("estimator", name),))
 
 
 METHODS = {
@@ -22,38 +46,20 @@ METHODS = {
     "label-set-ignore": Method("Label Set, uncertain nodes left out", "label-set", options=(("uncertain", "ignore"),)),
     "pseudo-labels": Method("Pseudo Labels", "ffn"),
     "label-aug": Method("label-aug, Algorithm 1", "path", decode="greedy"),
-    "label-aug-expected": Method("label-aug, expected reward", "path", options=(("objective", "expected-reward"),)),
-    "label-aug-marginal": Method("label-aug, marginal likelihood", "path", options=(("objective", "marginal"),)),
-    "label-aug-question": Method("label-aug, question likelihood", "path", options=(("objective", "question"),)),
-    "wordtree": Method(
-        "WordTree (species, then breed)", "path", graph="species-breed", options=(("objective", "marginal"),)
-    ),
-    "label-aug-shuffled": Method(
-        "label-aug, question likelihood, shuffled attributes",
-        "path",
-        graph="shuffled",
-        options=(("objective", "question"),),
-    ),
-    "label-aug-untold": Method(
-        "label-aug, question likelihood, attributes untold",
-        "path",
-        graph="untold",
-        options=(("objective", "question"),),
-    ),
+    "label-aug-expected": _path("label-aug, expected reward", "expected-reward"),
+    "label-aug-marginal": _path("label-aug, marginal likelihood", "marginal"),
+    "label-aug-question": _path("label-aug, question likelihood", "question"),
+    "wordtree": _path("WordTree (species, then breed)", "marginal", "species-breed"),
+    "label-aug-shuffled": _path("label-aug, question likelihood, shuffled attributes", "question", "shuffled"),
+    "label-aug-untold": _path("label-aug, question likelihood, attributes unknown", "question", "untold"),
+    "flat-marginal": Method("Flat softmax, coarse labels summed", "flat-marginal"),
+    "hex": Method("HEX", "hex"),
+    "agreement": Method("label-aug, questions agree", "agreement"),
+    "hierarchicalsoftmax": Method("hierarchicalsoftmax (package)", "hierarchicalsoftmax"),
+    "hiclass": Method("hiclass (package)", "hiclass", decode="greedy"),
+    "estimator-no-baseline": _estimator("no baseline", "no baseline"),
+    "estimator-average-baseline": _estimator("average baseline", "average baseline"),
+    "estimator-leave-one-out": _estimator("leave-one-out baseline", "leave-one-out"),
+    "estimator-gumbel": _estimator("straight-through Gumbel-softmax", "straight-through Gumbel"),
+    "estimator-exact": _estimator("exact expectation", "exact"),
 }
-GRAPHS = {"medium": 0.36, "small": 0.63}
-
-
-def variant(graph: LabelGraph, name: str, seed: int) -> LabelGraph:
-    """The graph that a method or an ablation asks for: full, medium, small, species-breed, shuffled or untold."""
-    if name in GRAPHS:
-        return graph.trim(GRAPHS[name])
-    if name == "species-breed":
-        return graph.without(*graph.augmented)
-    if name == "shuffled":
-        return graph.shuffled(seed)
-    if name == "untold":
-        return graph.untold()
-    if name != "full":
-        raise ValueError(f"graph must be full, medium, small, species-breed, shuffled or untold, got {name!r}")
-    return graph

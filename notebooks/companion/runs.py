@@ -3,36 +3,83 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module, metadata
 
 import numpy as np
+import safetensors.torch
 import torch
 
-from companion import one_label as single_label
+from companion.controls import controlled
 from companion.heads.baselines import pseudo_label
-from labelaug_core.data import Task
-from labelaug_core.cache import cached_features
+from companion.methods import GROUPS, METHODS
+from companion.records.profiles import ROOT, RecordError, short_hash
+from companion.scoring import scoring_of
+from labelaug_core.cache import cache_folder, cached_features, write_files
+from labelaug_core.data import Split, Task
 from labelaug_core.encoders import Identity, build_encoder
 from labelaug_core.graph_file import load_graph
-from companion.methods import METHODS
-from companion.records.store import GROUPS, ROOT, code_hash
-from labelaug_core.training import Classifier, hold_out, predict, seed_everything, train
+from labelaug_core.label_aug import PathSettings
+from labelaug_core.training import Classifier, TrainingSettings, hold_out, predict, to_tensor, train
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, the task that it was trained on (its graph, its training part), its validation part, history."""
+
+    model: Classifier
+    task: Task
+    val: Split
+    history: list[dict]
+
+
+def check_settings(settings: dict) -> None:
+    """Raises RecordError naming every training or head setting that there is not, or whose value is of another kind."""
+    training = {f.name: f.default for f in fields(TrainingSettings)}
+    head = {f.name: f.default for f in fields(PathSettings)} | {"graph": "full"}
+    parts = (("training", training), ("finetune", training), ("head", head))
+    unknown = [f"{part}: {key!r}" for part, known in parts for key in settings.get(part, {}) if key not in known]
+    if unknown:
+        rule = f"training settings are {', '.join(training)}; head settings are {', '.join(head)}"
+        raise RecordError(f"no such setting: {', '.join(unknown)}; {rule}")
+    wrong = [
+        f"{part}: {key} = {value!r}"
+        for part, known in parts
+        for key, value in settings.get(part, {}).items()
+        if not same_kind(value, known[key])
+    ]
+    if wrong:
+        raise RecordError(f"a setting has a value of another kind: {', '.join(wrong)}")
+
+
+def same_kind(value, default) -> bool:
+    """May this value replace this default? A number for a number (or for None), a text for a text, a truth value."""
+    if default is None or isinstance(default, (int, float)) and not isinstance(default, bool):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return (
+            number and (isinstance(value, int) or not isinstance(default, int)) or (default is None and value is None)
+        )
+    return isinstance(value, type(default))
 
 
 def load_task(settings: dict) -> Task:
     """The data of a cell, as features where its encoder is frozen (encoded once, cached).
 
     Where the encoder's last stage is trained the inputs are the activations before it, and Task.head_first is the
-    same task as frozen features.
+    same task as frozen features. Controls that are drawn with the seed (companion.controls) are left to `fit_cell`.
+    Raises RecordError for an unknown setting, DataError for data that are missing.
     """
-    module, function = GROUPS[settings["source"]][0].split(".")
-    task = getattr(import_module(f"companion.datasets.{module}"), function)(
-        load_graph(settings["source"]), settings["data"]
-    )
+    check_settings(settings)
+    module, function = GROUPS[settings["source"]].split(".")
+    load = getattr(import_module(f"companion.datasets.{module}"), function)
+    task = load(load_graph(settings["source"]), settings["data"])
     tune = settings["encoder"].get("tune")
     if tune in ("frozen", "last"):
         whole = build_encoder(settings["encoder"])
@@ -46,80 +93,98 @@ def load_task(settings: dict) -> Task:
 
 def encoded(task: Task, encoder, dtype: type = np.float32) -> Task:
     """The task with what the encoder makes of its inputs in their place."""
-    parts = {p: getattr(task, p) for p in ("train", "test", "coarse")}
-    return replace(
-        task,
-        **{
-            p: replace(split, inputs=cached_features(encoder, split.inputs, f"{task.content_hash}-{p}", dtype=dtype))
-            for p, split in parts.items()
-            if split is not None
-        },
-    )
+    found = {}
+    for part in ("train", "test", "coarse"):
+        split = getattr(task, part)
+        if split is not None:
+            inputs = cached_features(encoder, split.inputs, f"{task.content_hash}-{part}", dtype=dtype)
+            found[part] = replace(split, inputs=inputs)
+    return replace(task, **found)
 
 
-def kind(task: Task):
-    """The module that knows the heads and metrics of this task: one label a sample, or several."""
-    return import_module("companion.heads.several_labels") if task.train.y.ndim == 2 else single_label
+def fit_cell(settings: dict, task: Task, seed: int) -> Fitted:
+    """Train one seed of a cell on the task of `load_task`: first the cell's controls of data, then its method.
+
+    Raises RecordError for an unknown setting, DataError where the method cannot be trained on the task.
+    """
+    check_settings(settings)
+    return fit_method(settings, controlled(task, settings["data"], seed), seed)
 
 
-def build(settings: dict, task: Task, head) -> Classifier:
-    tune = settings["encoder"].get("tune")
-    if tune == "frozen":
-        encoder = Identity(task.train.inputs[np.arange(1)].shape[1])
-    else:
-        encoder = build_encoder(settings["encoder"])
-        encoder = encoder.last() if tune == "last" else encoder
-    t = settings["training"]
-    return Classifier(encoder, head, t["trunk"], t["dropout"], t["coarse_weight"])
-
-
-def fit(settings: dict, task: Task, seed: int, head=None):
-    """Train one seed. -> (model, the task it was trained on, its validation part, its history).
-
-    head: a function from the trunk's width to a head that is no method of the tables; it decodes by its probabilities.
+def fit_method(settings: dict, task: Task, seed: int) -> Fitted:
+    """Train one seed of a method on a task as it is.
 
     Pseudo Labels first train an FFN of the same kind on the fine data, whose guesses label the coarse images. Where
     the encoder's last stage is trained, trunk and head first are those of the frozen arm of the same seed; then all
     is trained together with the settings `finetune`.
     """
-    method, training, whole_train = METHODS.get(settings["method"]), settings["training"], task.train
-    if settings["method"] == "pseudo-labels":
-        teacher, *_ = fit(settings | {"method": "ffn"}, task.fine_only(), seed)
-        log_probs = predict(teacher, task.coarse, next(teacher.parameters()).device)["log_probs"]
-    fine_part, val = hold_out(whole_train, training["val_fraction"], seed)
+    method, training = METHODS[settings["method"]], TrainingSettings(**settings["training"])
+    if method.head == "hiclass":
+        return fit_hiclass(settings, task, seed)
+    fine_part, val = hold_out(task.train, training.val_fraction, seed)
     used = replace(task, train=fine_part)
     if settings["method"] == "pseudo-labels":
-        used = pseudo_label(used, log_probs)
-    seed_everything(seed)
-    decode = method.decode if head is None else "exact"
-    if head is None:
-        head, used = kind(task).build_head(method, used, settings["head"], seed)
-    model = build(settings, used, head)
+        teacher = fit_method(settings | {"method": "ffn"}, task.fine_only(), seed).model
+        used = pseudo_label(used, predict(teacher, task.coarse)["log_probs"])
+    model, used = build(settings, used, seed)
     if task.head_first is not None:
         frozen = settings | {"encoder": settings["encoder"] | {"tune": "frozen"}}
-        start, *_ = fit(frozen, task.head_first, seed)
+        start = fit_method(frozen, task.head_first, seed).model
         model.trunk.load_state_dict(start.trunk.state_dict())
         model.head.load_state_dict(start.head.state_dict())
-        training = training | training["finetune"]
-
-    def score(found, y):
-        return kind(task).score(found, y, decode)
-
-    model, history = train(model, used, val, training, seed, score)
-    return model, used, val, history
+        training = replace(training, **settings["finetune"])
+    scoring = scoring_of(task, method)
+    model, history = train(model, used, val, training, seed, scoring.score, scoring.criterion)
+    return Fitted(model, used, val, history)
 
 
-def run_seed(settings: dict, task: Task, seed: int):
-    """-> (record, predictions, model): everything of one run but its place on disk."""
-    start, decode = time.perf_counter(), METHODS[settings["method"]].decode
-    model, used, val, history = fit(settings, task, seed)
+def build(settings: dict, task: Task, seed: int) -> tuple[Classifier, Task]:
+    """The cell's model, untrained, its weights drawn with the seed, and the task on the graph of its method."""
+    method, tune = METHODS[settings["method"]], settings["encoder"].get("tune")
+    torch.manual_seed(seed)
+    make_head, used = scoring_of(task, method).build_head(method, task, settings["head"], seed)
+    if tune == "frozen":
+        encoder = Identity(task.train.inputs[np.arange(1)].shape[1])
+    else:
+        encoder = build_encoder(settings["encoder"])
+        encoder = encoder.last() if tune == "last" else encoder
+    return Classifier(encoder, make_head, TrainingSettings(**settings["training"])), used
+
+
+@torch.no_grad()
+def fit_hiclass(settings: dict, task: Task, seed: int) -> Fitted:
+    """`hiclass` on the features of the frozen encoder, or, where the encoder is trained, on those that the FFN of the
+    same seed has learned; there is no trunk."""
+    fine_part, val = hold_out(task.train, settings["training"]["val_fraction"], seed)
+    used = replace(task, train=fine_part)
+    model, used = build(settings, used, seed)
+    if settings["encoder"].get("tune") != "frozen":
+        with torch.enable_grad():
+            model.encoder = fit_method(settings | {"method": "ffn"}, task.fine_only(), seed).model.encoder
+    model.trunk = torch.nn.Identity()
+    parts = [used.train] if used.coarse is None else [used.train, used.coarse]
+    model.head.fit(torch.cat([features(model, p) for p in parts]), np.concatenate([p.y for p in parts]))
+    scores = scoring_of(task, METHODS["hiclass"]).score(predict(model, val), val.y)
+    return Fitted(model, used, val, [{"step": 0, **scores, "chosen": True}])
+
+
+@torch.no_grad()
+def features(model: Classifier, split: Split, batch: int = 256) -> torch.Tensor:
+    """What encoder and trunk make of every sample: [N, d]."""
+    model.eval()
     device = next(model.parameters()).device
-    found, val_found = predict(model, used.test, device), predict(model, val, device)
-    metrics = kind(task).measure(found, used.test.y, decode, val_found, val.y)
-    record = {
-        "settings": settings,
-        "seed": seed,
-        "code_hash": code_hash(settings["source"]),
+    rows = [np.arange(i, min(i + batch, len(split))) for i in range(0, len(split), batch)]
+    return torch.cat([model.features(to_tensor(split, r, device)) for r in rows])
+
+
+def run_seed(settings: dict, task: Task, seed: int) -> tuple[dict, dict[str, np.ndarray], Classifier]:
+    """-> (run, predictions, model): everything of one seed but its place on disk (companion.records.store.add)."""
+    start, method = time.perf_counter(), METHODS[settings["method"]]
+    fitted = fit_cell(settings, task, seed)
+    used, val, scoring = fitted.task, fitted.val, scoring_of(fitted.task, method)
+    found, val_found = predict(fitted.model, used.test), predict(fitted.model, val)
+    metrics = scoring.measure(found, used.test.y, val_found, val.y)
+    run = {
         "data": {
             "content_hash": task.content_hash,
             "sizes": used.sizes,
@@ -128,27 +193,61 @@ def run_seed(settings: dict, task: Task, seed: int):
             "n_coarse": len(used.coarse) if used.coarse is not None else 0,
             "n_test": len(used.test),
         },
-        "history": history,
-        "validation": next(row for row in history if row.get("chosen")),
+        "history": fitted.history,
+        "validation": next(row for row in fitted.history if row.get("chosen")),
         "test": metrics,
-        "decode": decode,
+        "decode": method.decode,
         "wall_seconds": round(time.perf_counter() - start, 2),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "peak_memory_mb": resource and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "parameters": sum(p.numel() for p in fitted.model.parameters() if p.requires_grad),
         **environment(),
     }
-    return record, kind(task).keep(found, used.test.y, metrics, used.test.truth is not None), model
+    return run, scoring.keep(found, used.test.y, metrics, used.test.truth is not None), fitted.model
+
+
+def trained(settings: dict, seed: int) -> tuple[Classifier, Task]:
+    """A cell's model and the task it was trained on.
+
+    Its weights are kept in cache_folder(), under the hash of settings, seed, data and torch's version, so that a
+    figure is made again without training; an unreadable file is made anew. Delete it after a change of the code.
+    """
+    task = load_task(settings)
+    name = short_hash([settings, seed, task.content_hash, torch.__version__])
+    path, given = cache_folder() / f"model-{name}.safetensors", controlled(task, settings["data"], seed)
+    fine, _ = hold_out(given.train, settings["training"]["val_fraction"], seed)
+    model, used = build(settings, replace(given, train=fine), seed)
+    try:
+        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
+    except Exception:  # none, damaged, or of another form: safetensors and torch each raise their own kinds
+        fitted = fit_cell(settings, task, seed)
+        model, used = fitted.model, fitted.task
+        weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        write_files({path: safetensors.torch.save(weights)})
+    return model, used
+
+
+def seconds(settings: dict, task: Task, steps: int = 20) -> float:
+    """Seconds of training on this machine, now: `steps` of them timed, the rest in proportion (hiclass: all of it)."""
+    whole, start = settings["training"]["steps"], time.perf_counter()
+    if METHODS[settings["method"]].head == "hiclass":
+        steps = whole
+    fit_cell(settings | {"training": settings["training"] | {"steps": steps, "eval_every": steps}}, task, 0)
+    return (time.perf_counter() - start) * whole / steps
 
 
 def environment() -> dict:
-    """Device, versions and git commit of a run."""
+    """Device, versions and git commit of a run; what cannot be found is "unknown"."""
     cuda = torch.cuda.is_available()
     versions = {p: metadata.version(p) for p in ("torch", "numpy", "timm", "accelerate", "scikit-learn")}
-    git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    try:
+        command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # there is no git here
+        commit = ""
     return {
         "device": torch.cuda.get_device_name()
         if cuda
         else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
         "versions": versions | {"python": platform.python_version()},
-        "git_commit": git.stdout.strip() or "unknown",
+        "git_commit": commit or "unknown",
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from companion.heads.baselines import FFNHead
-from companion.records import store as records
+from companion.records import profiles
 from torch.nn.functional import log_softmax
 from torch.utils.benchmark import Timer
 
@@ -266,7 +266,7 @@ def write(out: Path, name: str, measure, *args, **options) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    OUT = records.OUT / "results" / "bench"
+    OUT = profiles.OUT / "results" / "bench"
     write(OUT, "block_softmax", block_softmax, (50, 1_400, 10_000, 100_000), rounds=7)
     GROW = {"batch": (16, 64, 256), "labels": (10, 100, 1_000), "questions": (2, 8, 32)}
     write(OUT, "decoder", decoder, ("pet", "flower17", "critters"), GROW, rounds=15)

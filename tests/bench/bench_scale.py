@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from companion.heads.baselines import FFNHead
 from companion.heads.large import Edges, SampledPathHead, beam, greedy
-from companion.records import store as records
+from companion.records import profiles
 
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.encoders import Identity, TimmEncoder
@@ -106,7 +106,7 @@ def whole_step(encoders: tuple[tuple[str, int, int], ...], rounds: int, hidden: 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    OUT = records.OUT / "results" / "bench"
+    OUT = profiles.OUT / "results" / "bench"
     ENCODERS = (("tf_efficientnet_lite0", 224, 8), ("tf_efficientnet_b4", 380, 2))
     bench.write(OUT, "whole_step", whole_step, ENCODERS, rounds=3)
     bench.write(OUT, "decoding", decoding, (1_000, 10_000, 100_000), rounds=3)

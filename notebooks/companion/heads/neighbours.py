@@ -3,6 +3,8 @@ that the paper's tables need is here."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from labelaug_core import losses
 from companion.heads.baselines import FFNHead
 from labelaug_core.block_softmax import block_logsumexp
 from labelaug_core.graph import LabelGraph
-from labelaug_core.label_aug import PathHead
+from labelaug_core.label_aug import PathHead, PathSettings, deterministic_part
 
 ESTIMATORS = ("no baseline", "average baseline", "leave-one-out", "straight-through Gumbel", "exact")
 
@@ -43,14 +45,22 @@ def estimate(name: str, path_logp: Tensor, r: Tensor, average: float, sampled: T
 class EstimatorHead(PathHead):
     """Algorithm 1 with another estimator in its second part; part 1 is teacher forcing as before."""
 
-    def __init__(self, *args, estimator: str, **options):
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        graph: LabelGraph,
+        labels: list[str],
+        n_fine: int,
+        d: int,
+        settings: PathSettings | None = None,
+        estimator: str = "average baseline",
+    ):
+        super().__init__(graph, labels, n_fine, d, settings)
         self.estimator = estimator
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
         tree = self.tree if is_coarse else self.fine_tree
         slot_logp = self.decoder.slot_log_probs(features, tree)
-        l_d = self._teacher_forcing(tree.answer_log_probs(slot_logp), y, tree)
+        l_d = deterministic_part(self, tree.answer_log_probs(slot_logp), y, tree)
         uncertain = losses.is_uncertain(tree, y)
         if not bool(uncertain.any()):
             return l_d
@@ -137,8 +147,8 @@ class AgreementHead(PathHead):
     A coarse label is the answer to its question, as in label-aug.
     """
 
-    def __init__(self, *args, **options):
-        super().__init__(*args, objective="question", **options)
+    def __init__(self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, settings: PathSettings | None = None):
+        super().__init__(graph, labels, n_fine, d, replace(settings or PathSettings(), objective="question"))
         tree = self.fine_tree
         asked = [tuple(tree.graph.group[v] for v in path[1:]) for path in tree.paths]
         number = {q: i for i, q in enumerate(dict.fromkeys(asked))}
@@ -193,11 +203,3 @@ class HierarchicalSoftmaxHead(nn.Module):
     def predictions(self, features: Tensor) -> dict[str, Tensor]:
         p = self.leaves(self.score(features), self.root)[:, self.leaf]
         return {"log_probs": p.clamp(min=1e-30).log()}
-
-
-HEADS = {
-    "flat-marginal": FlatMarginalHead,
-    "agreement": AgreementHead,
-    "hex": HexHead,
-    "hierarchicalsoftmax": HierarchicalSoftmaxHead,
-}

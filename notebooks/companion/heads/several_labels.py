@@ -1,29 +1,14 @@
-"""Runs in which a sample has several labels: the heads, the one threshold, the scores, what a record keeps.
-
-A label counts as predicted when the probability of its whole path reaches a threshold that the validation data chose,
-and the most probable label always does: a prediction is never empty. One rule for every method.
-"""
+"""The heads of tasks in which a sample has several labels: FFN, Label Set and label-aug."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_curve
 from torch import Tensor, nn
 
 from companion.heads.baselines import LabelSetHead
-from labelaug_core.data import Task
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.graph import GraphError, LabelGraph
-from companion.methods import Method
 from labelaug_core.prefix_tree import PrefixTree
-
-
-def build_head(method: Method, task: Task, options: dict, seed: int):
-    """-> (a function from the trunk's width to the head, the task). options: hidden (of the path decoder), coarse."""
-    heads = {"ffn": FlatHead, "label-set": SetHead, "path": PathsHead}
-    chosen = {k: v for k, v in options.items() if k == "coarse" or (k == "hidden" and method.head == "path")}
-    return (lambda d: heads[method.head](task.graph, task.labels, task.n_fine, d, **chosen)), task
 
 
 def log_not(logp: Tensor) -> Tensor:
@@ -111,7 +96,7 @@ class OpenDecoder(PathDecoder):
 
     Among hundreds of sigmoids the features must reach the answers unsquashed and not drowned by the tokens: with
     tanh and N(0, 1) embeddings the decoder stays far behind FFN on arXiv's validation papers. On photographs, where
-    answers compete, it makes no difference, so single_label.py keeps the usual one.
+    answers compete, it makes no difference, so PathHead keeps the usual one.
     """
 
     def __init__(self, graph: LabelGraph, d: int, hidden: int = 256):
@@ -173,64 +158,3 @@ class PathsHead(nn.Module):
         """log_probs [B, n_fine] and step_log_probs [B, E], log p of each node given its parent, as tree.prefixes."""
         steps = self.decoder.slot_log_probs(features, self.tree)
         return {"log_probs": self.tree.answer_log_probs(steps)[:, self.order], "step_log_probs": steps}
-
-
-def choose_threshold(log_probs: np.ndarray, y: np.ndarray) -> float:
-    """The threshold on log p with the highest micro-F1, each sample's best label being predicted in any case.
-
-    log_probs [N, K] <= 0, y [N, K] bool.
-    """
-    z = log_probs.copy()
-    np.put_along_axis(z, z.argmax(1)[:, None], 1.0, axis=1)  # above every log probability: always predicted
-    precision, recall, thresholds = precision_recall_curve(y.ravel(), z.ravel())
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return float(thresholds[f1[:-1].argmax()])
-
-
-def guess(log_probs: np.ndarray, threshold: float) -> np.ndarray:
-    """Predicted labels, bool [N, K]: those that reach the threshold, and each sample's most probable one."""
-    chosen = log_probs >= threshold
-    np.put_along_axis(chosen, log_probs.argmax(1)[:, None], True, axis=1)
-    return chosen
-
-
-def score(found: dict[str, np.ndarray], y: np.ndarray, decode: str) -> dict[str, float]:
-    """What validation says of a model: micro-F1 at its best threshold, by which it is chosen, the share of samples
-    whose whole set of labels is right, and -log p of that set, each label a yes or no by itself.
-
-    decode is for single labels; here every path has its own yes or no.
-    """
-    logp = found["log_probs"].astype(float)
-    chosen = guess(found["log_probs"], choose_threshold(found["log_probs"], y))
-    return {
-        "val_f1": float(f1_score(y, chosen, average="micro")),
-        "val_accuracy": float(accuracy_score(y, chosen)),
-        "val_nll": float(-np.where(y, logp, np.log(-np.expm1(np.minimum(logp, -1e-6)))).sum(1).mean()),
-    }
-
-
-def measure(found: dict, y: np.ndarray, decode: str, val_found: dict, val_y: np.ndarray) -> dict[str, float]:
-    """Test metrics at the threshold of the validation data: F1 micro, macro (over categories that the test has) and
-    by sample, and the share of samples whose whole set is right."""
-    threshold = choose_threshold(val_found["log_probs"], val_y)
-    chosen, seen = guess(found["log_probs"], threshold), y.any(0)
-    return {
-        "f1": float(f1_score(y, chosen, average="micro")),
-        "f1_macro": float(f1_score(y[:, seen], chosen[:, seen], average="macro", zero_division=0)),
-        "f1_samples": float(f1_score(y, chosen, average="samples", zero_division=0)),
-        "accuracy": float(accuracy_score(y, chosen)),
-        "threshold": threshold,
-    }
-
-
-def keep(found: dict[str, np.ndarray], y: np.ndarray, metrics: dict, truth: bool) -> dict[str, np.ndarray]:
-    """The predictions of a record: truth and prediction as packed bits [N, ceil(K / 8)], and of the first 20 samples
-    log p of every label and, from the path decoder, of every step."""
-    kept = {
-        "y": np.packbits(y, axis=1),
-        "predicted": np.packbits(guess(found["log_probs"], metrics["threshold"]), axis=1),
-        "log_probs": found["log_probs"][:20].astype(np.float16),
-    }
-    if "step_log_probs" in found:
-        kept["step_log_probs"] = found["step_log_probs"][:20].astype(np.float16)
-    return kept

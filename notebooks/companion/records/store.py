@@ -1,301 +1,163 @@
-"""Run records on disk: one JSON and one NPZ of predictions for every cell and seed (light imports: no torch).
+"""Run records: one JSON and one NPZ file for each cell, with all its seeds (light imports: no torch).
 
-A record is written to a temporary name and renamed, so a killed run leaves nothing half-written; a seed that is
-recorded is not run again, unless its settings, its data or the code that decides its numbers have changed. Changed
-code that gives the same numbers (`make verify`: a seed of each cell trained again, equal bit for bit) is no reason.
+`runs/<cell>.json` holds the settings once and what every seed's run says; `runs/<cell>.npz` the predictions, stacked by
+seed. Both are written anew after each seed, under a lock of the folder, to temporary names that are then renamed: first
+the arrays, then the JSON file with a checksum of each seed's arrays and of itself. So a run that is killed leaves every
+recorded seed as it was, or a seed whose arrays are not its own: that one counts as damaged and is run again.
 """
 
 from __future__ import annotations
 
-import ast
-import csv
-import functools
 import hashlib
 import io
 import json
-import os
-import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import yaml
+from filelock import FileLock
 
+from companion.records.profiles import RecordError, short_hash
 from labelaug_core.cache import write_files
-from companion.records.files import ROOT, RecordError, of_a_profile, read_yaml
 
-SCHEMA = 1
-CORE = ROOT / "labelaug_core"
-OUT = Path(os.environ.get("LABELAUG_OUT") or ROOT)  # holds results/ and figures/; the tests send theirs elsewhere
-DECIDING = [
-    "graph",
-    "graph_file",
-    "block_softmax",
-    "prefix_tree",
-    "decoder",
-    "losses",
-    "label_aug",
-    "encoders",
-    "baselines",
-    "methods",
-    "single_label",
-    "training",
-    "cell",
-    "datasets/base",
-]
-GROUPS = {  # group -> the function that loads its data, and the files of the core that decide its numbers
-    "critters": ("toy.load", ["datasets/toy", "datasets/critters", "small_cnn"]),
-    "pet": ("pet.load", ["datasets/pet"]),
-    "flower": ("flower.load_flower", ["datasets/flower"]),
-    "flower17": ("flower.load_flower17", ["datasets/flower"]),
-    "arxiv": ("arxiv.load", ["datasets/arxiv", "text_encoders", "multi_label"]),
-    "notes": ("notes.load", ["datasets/notes", "text_encoders", "multi_label"]),
-}
+SCHEMA = 2
+AGAIN = "delete it and run its cell again"
 
 
-def short_hash(value) -> str:
-    """Twelve hexadecimal digits that stand for a value of plain types."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
+@dataclass
+class Record:
+    """One cell: its settings, what each seed's run says, and the predictions."""
+
+    name: str
+    settings: dict
+    seeds: list[int] = field(default_factory=list)  # those that are whole, ascending
+    runs: dict[int, dict] = field(default_factory=dict)  # of each: history, validation, test, data, device, ...
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)  # y [N]; every other array [S, ...] as `seeds`
+    damaged: dict[int, str] = field(default_factory=dict)  # seeds left out, and why
+
+    def of(self, seed: int) -> dict[str, np.ndarray]:
+        """The predictions of one seed: y [N], exact [N], ..."""
+        row = self.seeds.index(seed)
+        return {k: v if k == "y" else v[row] for k, v in self.predictions.items()}
 
 
-@functools.cache
-def code_hash(source: str, *more: str) -> str:
-    """Hash of the code that decides the numbers of a group (and of more files of the core): comments, docstrings and
-    layout do not count."""
-    trees = []
-    for name in [*DECIDING, *GROUPS.get(source, ("", []))[1], *more]:
-        tree = ast.parse((CORE / f"{name}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if (
-                isinstance(body, list)
-                and body
-                and isinstance(body[0], ast.Expr)
-                and isinstance(body[0].value, ast.Constant)
-            ):
-                body[0].value = ast.Constant("")  # the docstring
-        trees.append(ast.dump(tree))
-    return short_hash(trees)
+def paths(results: Path, name: str) -> tuple[Path, Path]:
+    """The two files of a cell: JSON and NPZ."""
+    return (start := Path(results) / "runs" / f"{name}.json"), start.with_suffix(".npz")
 
 
-def load_profile(name: str) -> dict:
-    """notebooks/profiles/<name>.yaml. Raises RecordError for an unknown profile, or one that is damaged or unsafe."""
-    files = {p.stem: p for p in sorted((ROOT / "notebooks" / "profiles").glob("*.yaml"))}
-    if name not in files:
-        raise RecordError(f"there is no profile {name!r} (known: {', '.join(files)})")
-    path = files[name]
-    spec = read_yaml(path)
-    for key, kind in (("seeds", int), ("training", dict), ("groups", dict), ("reports", dict)):
-        if not isinstance(spec, dict) or not isinstance(spec.get(key), kind):
-            raise RecordError(f"{path.name}: {key!r} is missing or is no {kind.__name__}; restore the file")
-    for group, table in spec["groups"].items():
-        if not isinstance(table, dict) or table.get("of", group) not in GROUPS:
-            raise RecordError(f"{path.name}: group {group!r}: no such data (known: {', '.join(GROUPS)})")
-    return spec
+def checksum(predictions: dict[str, np.ndarray]) -> str:
+    """Of the names, kinds, shapes and bytes of one seed's arrays."""
+    h = hashlib.sha256()
+    for name in sorted(predictions):
+        value = np.ascontiguousarray(predictions[name])
+        h.update(f"{name} {value.dtype.str} {value.shape} ".encode() + value.tobytes())
+    return h.hexdigest()[:16]
 
 
-def parse_option(option: str) -> dict:
-    """'minibatch=sum,r_tf=0.5' -> {'minibatch': 'sum', 'r_tf': 0.5}. Raises RecordError for anything else."""
-    pairs = [part.partition("=") for part in option.split(",")] if option else []
-    if bad := [p for p in pairs if not (p[0] and p[1] and p[2])]:
-        raise RecordError(f"option {''.join(bad[0])!r}: write key=value, several with commas")
-    try:
-        return {key: yaml.safe_load(value) for key, _, value in pairs}
-    except Exception as error:  # yaml raises many kinds
-        raise RecordError(f"option {option!r}: not YAML values ({type(error).__name__})") from None
+def read(results: Path, name: str) -> Record:
+    """The record of a cell. A seed whose arrays are not those that its run left is in `damaged`, not in `seeds`.
 
-
-@of_a_profile
-def cell_settings(profile: str, group: str, dataset: str, method: str, option: str = "") -> dict:
-    """Everything that decides a cell's numbers, but its seed: the profile's settings, overridden by the option.
-
-    A group `of` another has that one's data and graph, and settings of its own (`source` says whose data they are).
-
-    Raises RecordError naming an unknown group, dataset, method or option.
+    Raises RecordError where there is none, or where the JSON file is damaged or of another version.
     """
-    spec = load_profile(profile)
-    for what, value, known in (
-        ("group", group, spec["groups"]),
-        ("dataset", dataset, spec["groups"].get(group, {}).get("datasets", {})),
-        ("method", method, spec["groups"].get(group, {}).get("methods", {})),
-    ):
-        if value not in known:
-            raise RecordError(f"profile {profile}: there is no {what} {value!r} (known: {', '.join(known)})")
-    cell_name(group, dataset, method, option)
-    g = spec["groups"][group]
-    training = spec["training"] | g.get("training", {})
-    head = dict(spec.get("head", {}))
-    for key, value in ((g["methods"][method] or {}) | parse_option(option)).items():
-        (training if key in training else head)[key] = value
-    data = g["data"] | (g["datasets"][dataset] or {})
-    if data.pop("same_compute", False):  # as many images a step as the fusion has
-        training["batch"] += training["coarse_batch"]
-    source = g.get("of", group)
-    graph = read_yaml(CORE / "graphs" / f"{source}.yaml")
-    return {
-        "group": group,
-        "source": source,
-        "dataset": dataset,
-        "method": method,
-        "option": option,
-        "encoder": g["encoder"],
-        "data": data,
-        "training": training,
-        "head": head,
-        "graph": short_hash({k: graph[k] for k in ("root", "groups", "labels")}),
-    }
-
-
-def cell_name(group: str, dataset: str, method: str, option: str = "") -> str:
-    """The cell's part of file names. Raises RecordError for what could leave the folder or mean more to a shell."""
-    parts = [group, dataset, method, *([option] if option else [])]
-    if bad := [p for p in parts if not re.fullmatch(r"\w[\w.,+=-]*", p)]:
-        rule = "use letters, digits and . , + - = _, first a letter or a digit"
-        raise RecordError(f"{bad[0]!r} cannot be part of a file name: {rule}")
-    return "__".join(parts)
-
-
-def record_path(results: Path, name: str, seed: int) -> Path:
-    return Path(results) / "runs" / f"{name}__seed{seed}.json"
-
-
-def write_record(path: Path, record: dict, predictions: dict[str, np.ndarray]) -> None:
-    """Write the predictions (.npz), then the record (.json) with a checksum of what it says."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **predictions)
-    record = json.loads(json.dumps(record | {"schema": SCHEMA}))
-    text = json.dumps(record | {"checksum": short_hash(record)}, indent=1, sort_keys=True)
-    write_files({path.with_suffix(".npz"): buffer.getvalue(), path: text.encode()})
-
-
-def read_record(path: Path) -> dict:
-    """Raises RecordError for a file that is damaged or of another version. (Older records have no checksum.)"""
+    path, npz = paths(results, name)
+    said = read_json(path)
+    record = Record(name, said["settings"])
+    runs = {int(seed): run for seed, run in said["runs"].items()}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        schema, checksum = record["schema"], record.pop("checksum", None)
-        if schema == SCHEMA and not {"settings", "code_hash", "data", "seed"} <= record.keys():
-            raise KeyError("parts are missing")
-        if schema == SCHEMA and checksum not in (None, short_hash(record)):
-            raise ValueError("a value has changed")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RecordError(
-            f"{path.name}: damaged record ({type(error).__name__}); delete it and run its cell again"
-        ) from None
-    if schema != SCHEMA:
-        raise RecordError(
-            f"{path.name}: record version {schema}, this code reads {SCHEMA}; delete it and run its cell again"
-        )
+        with np.load(npz, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        rows = {int(seed): row for row, seed in enumerate(arrays.pop("seeds"))}
+        of = {s: {k: v if k == "y" else v[rows[s]] for k, v in arrays.items()} for s in runs if s in rows}
+    except Exception as error:  # zipfile, zlib and numpy each raise their own kinds here
+        why = f"{npz.name}: damaged predictions ({type(error).__name__}); run its cell again"
+        record.damaged = dict.fromkeys(sorted(runs), why)
+        return record
+    for seed, run in sorted(runs.items()):
+        if seed in of and run.pop("arrays") == checksum(of[seed]):
+            record.runs[seed] = run
+        else:
+            record.damaged[seed] = f"{npz.name}: the predictions of seed {seed} are not its own; run its cell again"
+    record.seeds = list(record.runs)
+    kept = [rows[seed] for seed in record.seeds]
+    record.predictions = {k: v if k == "y" else v[kept] for k, v in arrays.items()} if kept else {}
     return record
 
 
-def read_predictions(path: Path) -> dict[str, np.ndarray]:
-    """The arrays beside a record. Raises RecordError for a damaged file."""
+def read_json(path: Path) -> dict:
+    """What the JSON file of a record says. Raises RecordError for one that is missing, damaged or of another version."""
+    if not path.is_file():
+        raise RecordError(f"{path.name}: no record; run its cell")
     try:
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # zipfile, zlib and numpy each raise their own kinds here
-        raise RecordError(
-            f"{path.stem}.npz: damaged predictions ({type(error).__name__}); delete it and run its cell again"
-        ) from None
+        said = json.loads(path.read_text(encoding="utf-8"))
+        schema, found = said["schema"], said.pop("checksum", None)
+        if schema == SCHEMA and found != short_hash(said):
+            raise ValueError("a value has changed")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RecordError(f"{path.name}: damaged record ({type(error).__name__}); {AGAIN}") from None
+    if schema != SCHEMA:
+        raise RecordError(f"{path.name}: record version {schema}, this code reads {SCHEMA}; {AGAIN}")
+    return said
 
 
-def experiment(settings: dict) -> str:
-    """A hash of the settings, the code left out."""
-    return short_hash({k: v for k, v in settings.items() if k != "code"})
+def add(results: Path, name: str, settings: dict, seed: int, run: dict, predictions: dict[str, np.ndarray]) -> None:
+    """Write one seed into its cell's record: run, of plain types with run["data"]["content_hash"], and its arrays.
 
-
-def code_of(settings: dict, group_code: str) -> str:
-    """The code behind a record: that of its group and, in settings["code"], that of files that only it needs."""
-    return "+".join([group_code, *([settings["code"]] if "code" in settings else [])])
-
-
-@functools.cache
-def verified(results: Path) -> set[tuple[str, str, str]]:
-    """(experiment, code of its records, later code) where `make verify` found the same numbers, bit for bit.
-
-    Raises RecordError for a damaged verified.csv.
+    Seeds that are stale or damaged, and those that were tested on other samples, leave the record. Two processes may
+    add seeds of one cell at once. Raises OSError naming the file that cannot be written; the record is then as before.
     """
-    try:
-        texts = [path.read_text(encoding="utf-8") for path in sorted(results.glob("*/verified.csv"))]
-        rows = [row for text in texts for row in csv.DictReader(text.splitlines(), strict=True)]
-        return {(row["experiment"], row["recorded"], row["today"]) for row in rows if row["same"] == "True"}
-    except (ValueError, KeyError, csv.Error) as error:
-        raise RecordError(f"verified.csv: damaged ({type(error).__name__}); delete it and verify again") from None
+    path, npz = paths(results, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / ".lock"):
+        try:
+            old = read(results, name)
+        except RecordError:
+            old = Record(name, settings)
+        fits = not stale(old, settings, run["data"]["content_hash"]) and same_form(old.predictions, predictions)
+        of = {s: (old.runs[s], old.of(s)) for s in (old.seeds if fits else [])} | {seed: (run, predictions)}
+        of = dict(sorted(of.items()))
+        arrays = {k: predictions["y"] if k == "y" else np.stack([p[k] for _, p in of.values()]) for k in predictions}
+        runs = {str(s): r | {"arrays": checksum(p)} for s, (r, p) in of.items()}
+        said = json.loads(json.dumps({"schema": SCHEMA, "name": name, "settings": settings, "runs": runs}))
+        text = json.dumps(said | {"checksum": short_hash(said)}, indent=1, sort_keys=True)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, seeds=np.array(list(of)), **arrays)
+        write_files({npz: buffer.getvalue(), path: text.encode()})
 
 
-def stale(record: dict, settings: dict, content_hash: str | None = None) -> str:
-    """Why a record no longer stands for these settings, this code and this data; '' if it does."""
-    if experiment(record["settings"]) != (wanted := experiment(settings)):
-        return "its settings have changed"
-    then, now = code_of(record["settings"], record["code_hash"]), code_of(settings, code_hash(settings["source"]))
-    if then != now and (wanted, then, now) not in verified(OUT / "results"):
-        return "the code that decides it has changed"
-    if content_hash is not None and record["data"]["content_hash"] != content_hash:
+def same_form(stacked: dict[str, np.ndarray], predictions: dict[str, np.ndarray]) -> bool:
+    """Can this seed's arrays be stacked with those that are there: the same names, kinds, shapes and truth?"""
+    if not stacked:
+        return True
+    rows = {k: v if k == "y" else v[0] for k, v in stacked.items()}
+    return (
+        rows.keys() == predictions.keys()
+        and all((v.shape, v.dtype) == (predictions[k].shape, predictions[k].dtype) for k, v in rows.items())
+        and np.array_equal(rows["y"], predictions["y"])
+    )
+
+
+def stale(record: Record | dict, settings: dict, content_hash: str | None = None) -> str:
+    """Why a record (or a record's settings) is no longer that of these settings and these data; '' if it is."""
+    then = record.settings if isinstance(record, Record) else record
+    changed = [k for k in {**then, **settings} if short_hash(then.get(k)) != short_hash(settings.get(k))]
+    if changed == ["graph"]:
+        return "its graph has changed"
+    if changed:
+        return f"its settings have changed ({', '.join(changed)})"
+    runs = record.runs.values() if isinstance(record, Record) else ()
+    if content_hash is not None and any(run["data"]["content_hash"] != content_hash for run in runs):
         return "its data have changed"
     return ""
 
 
-def missing_seeds(results: Path, settings: dict, seeds: list[int], content_hash: str | None = None) -> list[int]:
+def missing_seeds(
+    results: Path, name: str, settings: dict, seeds: list[int], content_hash: str | None = None
+) -> list[int]:
     """The seeds of a cell that have no valid record."""
-    name = cell_name(*(settings[k] for k in ("group", "dataset", "method", "option")))
-    out = []
-    for seed in seeds:
-        path = record_path(results, name, seed)
-        try:
-            if stale(read_record(path), settings, content_hash) or not path.with_suffix(".npz").is_file():
-                out.append(seed)
-        except RecordError:
-            out.append(seed)
-    return out
-
-
-@of_a_profile
-def cells(profile: str, group: str | None = None, part: str = "cells") -> list[dict]:
-    """All cells of a profile's batch (of one group): {group, dataset, method, option}, in the profile's order.
-
-    part: `cells`, those of Tables 2 and 3, `ablations`, those of Table 4, `tuning`, those on which settings were
-    chosen (validation data only), or `primary`, the comparisons that the paper's claim asks for, a family of their own
-    in the statistics.
-    """
-    spec = load_profile(profile)
-    if group and group not in spec["groups"]:
-        raise RecordError(f"profile {profile}: there is no group {group!r} (known: {', '.join(spec['groups'])})")
-    return [
-        {"group": g, "dataset": d, "method": m, "option": o}
-        for g, table in spec["groups"].items()
-        if not group or g == group
-        for d, m, o in expand(table.get(part, []))
-    ]
-
-
-@of_a_profile
-def seed_count(profile: str, group: str) -> int:
-    """How many seeds a cell of this group is trained with: the group's number, or else the profile's."""
-    spec = load_profile(profile)
-    return spec["groups"][group].get("seeds", spec["seeds"])
-
-
-def expand(rows: list[dict]):
-    """Rows {datasets: [...], methods: [...], options: [...]} -> (dataset, method, option) of each cell."""
-    for row in rows:
-        for dataset in row["datasets"]:
-            for method in row["methods"]:
-                for option in row.get("options", [""]):
-                    yield dataset, method, option
-
-
-def check_parameters(namespace: dict, known: list[str]) -> None:
-    """Call it first in a notebook, with globals(): papermill only warns of parameters that a notebook does not have.
-
-    Raises RecordError naming a name that is no parameter.
-    """
-    ours = {"In", "Out", "exit", "quit", "open", "get_ipython", "records"}
-    unknown = [
-        n
-        for n, v in namespace.items()
-        if not n.startswith("_")
-        and n not in ours
-        and n not in known
-        and isinstance(v, (str, int, float, bool, list, dict, type(None)))
-    ]
-    if unknown:
-        raise RecordError(f"unknown parameter {unknown[0]!r}; this notebook has: {', '.join(known)}")
+    try:
+        record = read(results, name)
+    except RecordError:
+        return list(seeds)
+    found = [] if stale(record, settings, content_hash) else record.seeds
+    return [seed for seed in seeds if seed not in found]
