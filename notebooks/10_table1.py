@@ -354,7 +354,7 @@ for group, task in tasks.items():
         continue
     across = near_duplicates.pairs(task).rename(columns={"coarse": "one", "fine": "other"})
     across["between"] = "coarse and " + across.pop("split")
-    within = near_duplicates.pairs_within(task).rename(columns={"train": "one", "test": "other"})
+    within = near_duplicates.pairs_within(task).query("parts == 'train, test'")
     found.append(pd.concat([across, within.assign(between="train and test")]).assign(group=group))
 found = pd.concat(found or [pd.DataFrame(columns=["group", "between", "one", "other", "distance"])], ignore_index=True)
 found = found[["group", "between", "one", "other", "distance"]]

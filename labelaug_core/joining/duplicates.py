@@ -1,4 +1,4 @@
-"""Near-duplicates between a fusion's coarse part and the fine data: does the join leak test images?
+"""Near-duplicates: does the join, or the split, leak test samples into training; is one photo in two classes?
 
 Images are compared by 64-bit perceptual hashes (pHash: the signs of the lowest 8 x 8 DCT coefficients of the
 grey image), texts by id and by title.
@@ -18,11 +18,13 @@ from PIL import Image
 from labelaug_core.cache import progress
 from labelaug_core.data import Split, Task, Texts, open_image
 from labelaug_core.graph import normalise
+from labelaug_core.images import listed
 
 # Bits of 64, chosen by looking at real pets and flowers: 99.5 % of copies that were scaled, recompressed or
 # cropped by 2 % a side differ by at most 8; all pairs at 10 and 12 were strangers. Mirrored copies and most
 # crops of 5 % a side are missed.
 THRESHOLD = 8
+TITLE = 3  # a first line of so many words is taken for a title; a shorter one ("Hello,") says nothing
 
 
 def phashes(split: Split) -> np.ndarray:
@@ -66,10 +68,12 @@ def close(a: np.ndarray, b: np.ndarray, threshold: int) -> tuple[np.ndarray, np.
 
 
 def same_text(a: Split, b: Split) -> list[tuple[int, int]]:
-    """All (i, j) whose ids are equal or whose first lines (titles) are, spelling normalised."""
+    """All (i, j) whose ids are equal, or whose titles (first lines) or whole texts are, spelling normalised."""
 
     def titles(split: Split) -> list[str]:
-        return [normalise(text.split("\n", 1)[0]) for text in split.inputs[np.arange(len(split))]]
+        texts = [text.strip() for text in split.inputs[np.arange(len(split))]]
+        firsts = [text.split("\n", 1)[0] for text in texts]
+        return [normalise(f if len(f.split()) >= TITLE else t) for f, t in zip(firsts, texts, strict=True)]
 
     found = set()
     for keys in (lambda split: split.ids, titles):
@@ -80,13 +84,19 @@ def same_text(a: Split, b: Split) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def between(a: Split, b: Split, threshold: int = THRESHOLD) -> list[tuple[str, str, int]]:
-    """Near-duplicates of two parts: (id in a, id in b, distance), the closest first; texts: 0."""
+def alike(a: Split, b: Split, threshold: int) -> list[tuple[int, int, int]]:
+    """Near-duplicates of two parts: (row in a, row in b, distance), the closest first; texts: 0."""
     if isinstance(getattr(a.inputs, "inputs", a.inputs), Texts):
         found = [(i, j, 0) for i, j in same_text(a, b)]
     else:
-        found = zip(*close(phashes(a), phashes(b), threshold), strict=True)
-    return sorted(((a.ids[i], b.ids[j], int(d)) for i, j, d in found), key=lambda pair: pair[2])
+        found = [tuple(map(int, pair)) for pair in zip(*close(phashes(a), phashes(b), threshold), strict=True)]
+    return sorted(found, key=lambda pair: pair[2])
+
+
+def class_of(task: Task, split: Split, row: int) -> str:
+    """The name of a sample's class; of several labels all names."""
+    y = split.y[row]
+    return ", ".join(task.labels[k] for k in (np.flatnonzero(y) if np.ndim(y) else [y]))
 
 
 def pairs(task: Task, threshold: int = THRESHOLD) -> pd.DataFrame:
@@ -95,13 +105,49 @@ def pairs(task: Task, threshold: int = THRESHOLD) -> pd.DataFrame:
     split is that of the fine sample: `test` (a leak of test data through the join; first) or `train`.
     """
     rows = [
-        (a, b, split, d)
+        (task.coarse.ids[i], getattr(task, split).ids[j], split, d)
         for split in ("test", "train")
-        for a, b, d in between(task.coarse, getattr(task, split), threshold)
+        for i, j, d in alike(task.coarse, getattr(task, split), threshold)
     ]
     return pd.DataFrame(rows, columns=["coarse", "fine", "split", "distance"])
 
 
 def pairs_within(task: Task, threshold: int = THRESHOLD) -> pd.DataFrame:
-    """Fine training samples that look like a test sample, join or no join: columns train, test, distance."""
-    return pd.DataFrame(between(task.train, task.test, threshold), columns=["train", "test", "distance"])
+    """Samples of one dataset that look alike: columns parts, one, other (ids), class, other class, distance.
+
+    parts: `train, test` (a leak, join or no join; first), `train, train`, `test, test`, `coarse, coarse`.
+    """
+    rows = []
+    for one, other in (("train", "test"), ("train", "train"), ("test", "test"), ("coarse", "coarse")):
+        a, b = getattr(task, one), getattr(task, other)
+        for i, j, d in alike(a, b, threshold) if a is not None else ():
+            if one != other or i < j:
+                classes = class_of(task, a, i), class_of(task, b, j)
+                rows.append((f"{one}, {other}", a.ids[i], b.ids[j], *classes, d))
+    return pd.DataFrame(rows, columns=["parts", "one", "other", "class", "other class", "distance"])
+
+
+def describe_duplicates(task: Task, threshold: int = THRESHOLD) -> str:
+    """All near-duplicates in a few lines: test samples in training data, samples in two classes, copies."""
+    inside, lines = pairs_within(task, threshold), []
+    across = pairs(task, threshold) if task.coarse is not None else pd.DataFrame(columns=["fine", "coarse", "split"])
+    leaks = {
+        "training": inside[inside["parts"] == "train, test"].rename(columns={"other": "sample", "one": "copy"}),
+        "coarse": across[across["split"] == "test"].rename(columns={"fine": "sample", "coarse": "copy"}),
+    }
+    for part, found in leaks.items():
+        if n := found["sample"].nunique():
+            named = listed(f"{s} = {c}" for s, c in zip(found["sample"], found["copy"], strict=True))
+            lines.append(f"{n} of {len(task.test)} test samples look like a {part} sample: {named}")
+    if lines:
+        lines.append("-> the test score is too good: remove the copies, or put all copies of a photo into one part")
+    differ = inside[inside["class"] != inside["other class"]]
+    if len(differ):
+        named = listed(f"{r[1]} ({r[3]}) = {r[2]} ({r[4]})" for r in differ.itertuples(index=False, name=None))
+        lines.append(f"{len(differ)} pairs look alike and have two classes: {named}")
+        lines.append("-> look at each pair, and keep the sample in the right class only")
+    copies = inside[(inside["parts"] != "train, test") & (inside["class"] == inside["other class"])]
+    if len(copies):
+        counts = ", ".join(f"{n} in {parts.split(', ')[0]}" for parts, n in copies["parts"].value_counts().items())
+        lines.append(f"pairs that look alike, in one class and one part: {counts} (pairs_within lists them)")
+    return "\n".join(lines) or "no near-duplicates were found"
