@@ -117,7 +117,8 @@ class PathDecoder(nn.Module):
         tokens, f, scores = self.tokens() if tokens is None else tokens, self.first_state(features), []
         row = torch.empty(wanted.shape, dtype=torch.long, device=f.device)  # where each state stands in f
         for t, (first, last) in enumerate(tree.levels):
-            sample, state = wanted[:, tree.first_state[t] : tree.first_state[t + 1]].nonzero(as_tuple=True)
+            here = wanted[:, tree.first_state[t] : tree.first_state[t + 1]] | (t == 0)  # the root in any case
+            sample, state = here.nonzero(as_tuple=True)
             state = state + tree.first_state[t]  # the M states to compute
             if not len(state):
                 scores.append(f.new_zeros(len(features), last - first))
