@@ -1,66 +1,55 @@
-"""Tables as functions of the records alone, and how tables and figures are written: nothing is trained here."""
+"""One engine for Tables 2, 3 and 4: rows as functions of the records alone. Nothing is trained here.
+
+Accuracy and F1 differ in one place, `read_scores`: it makes of each record a table of values, seeds x test samples, whose
+mean over the samples is the seed's metric. Means, intervals, tests and verdicts are the same for both.
+"""
 
 from __future__ import annotations
 
-import io
-import re
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from companion.records import files
-from companion.records import store as records
-from companion.tables.statistics import compare, hierarchical_bootstrap, holm
-from companion.methods import METHODS
+from companion.methods import METHODS, SEVERAL_LABELS
+from companion.records import profiles, store
+from companion.records.profiles import RecordError, cell_name, load_profile
+from companion.tables.statistics import Estimate, crossed, gained_lost, holm, influence, paired
+from labelaug_core.graph_file import load_graph
 
-COLUMNS = [
-    "group",
-    "dataset",
-    "method",
-    "option",
-    "metric",
-    "n_seeds",
-    "mean",
-    "std",
-    "ci_low",
-    "ci_high",
-    "paper",
-    "paper_delta",
-    "delta",
-    "delta_ci_low",
-    "delta_ci_high",
-    "p_value",
-    "p_holm",
-    "primary",
-    "gained",
-    "lost",
-    "mcnemar_p",
-    "mcnemar_seeds",
-    "joining",
-    "joining_ci_low",
-    "joining_ci_high",
-    "mean_per_class",
-    "n_test",
-    "n_train",
-    "seeds",
-    "device",
-    "verdict",
-]
+COLUMNS = """
+    group dataset method option decode metric role n_seeds mean std ci_low ci_high paper paper_delta
+    delta delta_ci_low delta_ci_high p_value p_holm joining joining_ci_low joining_ci_high gained lost
+    mean_per_class mean_exact mean_greedy f1_macro f1_samples f1_archive f1_archive_ci_low f1_archive_ci_high
+    n_test n_train seeds device verdict paper_verdict
+""".split()
 FINE = ("fine", "fine-same-compute")
-CHANGE = {3: "gain over FFN", 4: "change by the option"}  # what delta is, by table
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A cell's record, and of each seed and test sample a value in points."""
+
+    record: store.Record
+    seeds: list[int]  # the planned seeds that are recorded, ascending
+    values: np.ndarray  # [S, N]; the mean of a row is the seed's accuracy or micro-F1
+    metric: str
+    validation: float  # of the score by which models are chosen, the mean over seeds
+    decode: str = ""  # exact or greedy, where the record has both
+    more: dict = field(default_factory=dict)  # further columns of the row
 
 
 def table_cells(profile: str, table: int) -> list[dict]:
-    """The rows of Table 2 (text) and 3 (images): the profile's `cells`; of Table 4: the images' `ablations`.
+    """The rows of Table 2 (texts) and 3 (images): the profile's `cells`; of Table 4: the images' `ablations`.
 
-    Each ablation stands under the method it departs from. Every path decoder of Table 4 also gets the row of its other
-    decoding: both are in its records, nothing is run.
+    Each ablation is listed under the method that it changes. A path decoder of Table 4 also gets a row of its other
+    decoding, `decode=exact` or `decode=greedy`: the same trained models, nothing is run.
     """
-    groups = records.load_profile(profile)["groups"]
-    text = {g for g, spec in groups.items() if "multi_label" in records.GROUPS[spec.get("of", g)][1]}
-    found = records.cells(profile, part="ablations" if table == 4 else "cells")
+    groups = load_profile(profile)["groups"]
+    text = {g for g, spec in groups.items() if spec.get("of", g) in SEVERAL_LABELS}
+    found = profiles.cells(profile, part="ablations" if table == 4 else "cells")
     found = [c for c in found if (c["group"] in text) == (table == 2)]
     if table != 4:
         return found
@@ -75,222 +64,250 @@ def table_cells(profile: str, table: int) -> list[dict]:
     return [cell for family in rows.values() for cell in family]
 
 
-def valid_records(results: Path, profile: str, cell: dict) -> tuple[list[tuple[dict, dict]], str]:
-    """The cell's valid records as (record, predictions), all of one test set; and why there are none, or not all."""
-    spec = records.load_profile(profile)
-    settings, name = records.cell_settings(profile, **cell), records.cell_name(**cell)
-    needs = spec["groups"][cell["group"]].get("needs", spec.get("needs"))
-    why, found = f"needs {needs}" if needs else "no record", []
-    for seed in range(records.seed_count(profile, cell["group"])):
-        path = records.record_path(results, name, seed)
-        if path.is_file():
-            try:
-                record = records.read_record(path)
-                if reason := records.stale(record, settings):
-                    why = f"record is stale: {reason}"
-                else:
-                    found.append((record, records.read_predictions(path)))
-            except records.RecordError as error:  # the other rows are shown; this cell's seed runs again
-                why = str(error)
-    return [(r, p) for r, p in found if np.array_equal(p["y"], found[0][1]["y"])], why
+def read_scores(profile: str, cell: dict) -> Scores | str:
+    """The cell's record as scores, or a text: why there are none.
 
-
-def load_cell(results: Path, profile: str, cell: dict) -> dict | str:
-    """The cell's valid records -> {seeds, correct [seeds, samples], y [samples], ...}; or a text: why there are none.
-
-    The option `decode=exact` or `decode=greedy` reads the other decoding of the records without an option.
+    cell: {group, dataset, method, option}; the option `decode=...` reads the other decoding of the run without one.
     """
     option, _, decode = cell["option"].partition("decode=")
-    found, why = valid_records(results, profile, cell | {"option": option})
-    if not found:
-        return why
-    y = found[0][1]["y"]
-    correct = np.stack([p["greedy" if (decode or r["decode"]) == "greedy" else "exact"] == y for r, p in found])
-    return {
-        "seeds": [r["seed"] for r, _ in found],
-        "correct": correct,
-        "y": y,
-        "validation": np.mean([r["validation"]["val_accuracy"] for r, _ in found]),
-        "n_train": found[0][0]["data"]["n_train"],
-        "device": found[0][0]["device"],
-        "planned": records.seed_count(profile, cell["group"]),
-    }
+    results, run = profiles.OUT / "results" / profile, cell | {"option": option}
+    try:
+        settings, name = profiles.cell_settings(profile, **run), cell_name(**run)
+        spec = load_profile(profile)
+        needs = spec["groups"][cell["group"]].get("needs", spec.get("needs"))
+        if not store.paths(results, name)[0].is_file():
+            return f"needs {needs}" if needs else "no record"
+        record = store.read(results, name)
+    except RecordError as error:  # the other rows are shown
+        return str(error)
+    if why := store.stale(record, settings):
+        return f"its record is stale: {why}"
+    seeds = [s for s in record.seeds if s < profiles.seed_count(profile, cell["group"])]
+    if not seeds:
+        return next(iter(record.damaged.values()), "no seed of this profile is recorded")
+    rows = np.array([record.seeds.index(s) for s in seeds])
+    found = {k: v if k == "y" else v[rows] for k, v in record.predictions.items()}
+    scored = several_labels if settings["source"] in SEVERAL_LABELS else one_label
+    return scored(record, seeds, found, settings["source"], decode or METHODS[cell["method"]].decode)
 
 
-def better_fine(loaded: dict[str, dict | str], group: str, method: str) -> str | None:
-    """The name of a method's cell on the fine data alone, at the compute that is better on *validation* data."""
-    names = [records.cell_name(group, d, method) for d in FINE]
-    names = [n for n in names if isinstance(loaded.get(n), dict)]
-    return max(names, default=None, key=lambda n: loaded[n]["validation"])
+def one_label(record: store.Record, seeds: list[int], found: dict, source: str, decode: str) -> Scores | str:
+    """Accuracy: a value is 100 where the predicted class is right. found: y [N], exact and maybe greedy [S, N]."""
+    right = {way: 100.0 * (found[way] == found["y"]) for way in ("exact", "greedy") if way in found}
+    if decode not in right:
+        return f"its record has no {decode} decoding"
+    values, y = right[decode], found["y"]
+    more = {"mean_per_class": np.mean([values[:, y == k].mean() for k in np.unique(y)])}
+    more |= {f"mean_{way}": v.mean() for way, v in right.items()}
+    validation = np.mean([record.runs[s]["validation"]["val_accuracy"] for s in seeds])
+    return Scores(record, seeds, values, "accuracy", validation, decode if len(right) > 1 else "", more)
 
 
-def paired(a: dict, b: dict | str | None) -> dict:
-    """`compare` on the seeds that both cells have; {} where they share none or were tested on different samples."""
-    if not isinstance(b, dict) or a is b or not np.array_equal(a["y"], b["y"]):
-        return {}
-    both = sorted(set(a["seeds"]) & set(b["seeds"]))
-    picked = [x["correct"][[x["seeds"].index(s) for s in both]] for x in (a, b)]
-    return compare(*picked) if both else {}
+def several_labels(record: store.Record, seeds: list[int], found: dict, source: str, decode: str) -> Scores:
+    """Micro-F1: a value is a sample's influence on it. found: bits of y [N, ceil(K/8)] and predicted [S, N, ceil(K/8)]."""
+    labels, below, _ = taxonomy(source)
+    y, predicted = (np.unpackbits(found[k], axis=-1, count=len(labels)) for k in ("y", "predicted"))
+    archive = crossed(f1_values(predicted @ below > 0, y @ below > 0))
+    runs = [record.runs[s] for s in seeds]
+    more = {k: 100 * np.mean([r["test"][k] for r in runs]) for k in ("f1_macro", "f1_samples")}
+    more |= estimate("f1_archive", archive)
+    validation = np.mean([r["validation"]["val_f1"] for r in runs])
+    return Scores(record, seeds, f1_values(predicted, y), "micro-F1", validation, "", more)
 
 
-def paper_values(group: str, cell: dict, table: int) -> dict[str, float]:
-    """{paper, paper_delta}: the paper's value and its difference, to its FFN (Table 3) or as printed (Table 4).
-
-    Table 4 of the paper is about label-aug (Algorithm 1) alone.
-    """
-    value = files.expected(table).query("group == @group").set_index(["row", "column"])["paper"]
-    if table == 4:
-        key = (cell["option"], cell["dataset"])
-        return {"paper_delta": value.get(key, np.nan) if cell["method"] == "label-aug" else np.nan}
-    key = (cell["method"], cell["dataset"])
-    paper = np.nan if cell["option"] else value.get(key, np.nan)
-    return {
-        "paper": paper,
-        "paper_delta": np.nan if key == ("ffn", "fine") else paper - value.get(("ffn", "fine"), np.nan),
-    }
+def f1_values(predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Each sample's influence on the seed's micro-F1, in points: predicted [S, N, K], y [N, K] of 0/1 -> [S, N]."""
+    predicted, y = predicted.astype(bool), y.astype(bool)
+    return 100 * influence(2 * (predicted & y).sum(2), predicted.sum(2) + y.sum(1))
 
 
-def results_table(profile: str, table: int = 3, cells: list[dict] | None = None) -> pd.DataFrame:
-    """One row a cell, in points of accuracy, paired by seed and test sample with what it is compared with.
+@cache
+def taxonomy(source: str) -> tuple[list[str], np.ndarray, list[str]]:
+    """Of a group of texts: its categories [K]; which archive each is in, [K, A] of 0/1; its archives [A]."""
+    graph = load_graph(source)
+    labels, archives = graph.label_nodes(source), graph.label_nodes(f"{source}-archives")
+    return labels, np.array([[float(a in graph.ancestors(c)) for a in archives] for c in labels]), archives
 
-    delta: Table 3, against the group's better FFN on the fine data (`better_fine`); Table 4, against the same method
-    without the option. joining: what the fusion adds to the same method without it (Pseudo Labels: to FFN).
-    p_holm: the profile's `primary` comparisons, fixed by the paper's claim, are a family of their own; every other
-    row is corrected for all comparisons of the table. A cell without records says why; one with fewer seeds how many.
+
+def estimate(name: str, found: Estimate) -> dict[str, float]:
+    """Three columns of a row: the mean and its 95 % interval."""
+    return {name: found.mean, f"{name}_ci_low": found.low, f"{name}_ci_high": found.high}
+
+
+def shared_values(a: Scores, b: Scores) -> tuple[np.ndarray, np.ndarray] | None:
+    """The values of both on the seeds that both have; None where they share none or were tested on other samples."""
+    seeds = sorted(set(a.seeds) & set(b.seeds))
+    if not seeds or not np.array_equal(a.record.predictions["y"], b.record.predictions["y"]):
+        return None
+    return tuple(x.values[[x.seeds.index(s) for s in seeds]] for x in (a, b))
+
+
+class Reader:
+    """Reads the cells of one profile, each once."""
+
+    def __init__(self, profile: str):
+        self.profile, self.found = profile, {}
+
+    def __call__(self, cell: dict) -> Scores | str:
+        key = tuple(cell.values())
+        if key not in self.found:
+            self.found[key] = read_scores(self.profile, cell)
+        return self.found[key]
+
+    def best(self, cells: list[dict]) -> dict | None:
+        """Of these cells the one that is best on *validation* data; None where none has a record."""
+        known = [c for c in cells if isinstance(self(c), Scores)]
+        return max(known, key=lambda c: self(c).validation, default=None)
+
+    def ffn(self, cell: dict) -> dict | None:
+        """What Tables 2 and 3 compare a row with: the group's FFN on the fine data, at the better compute."""
+        return self.best([cell | {"dataset": d, "method": "ffn", "option": ""} for d in FINE])
+
+    def alone(self, cell: dict) -> dict | None:
+        """What a join is compared with: the same method on the same fine data (Pseudo Labels: FFN). None for no join.
+
+        That is the dataset `fine...` where the join is called `fusion...`, else the fine data at the better compute.
+        """
+        spec = load_profile(self.profile)["groups"][cell["group"]]["datasets"]
+        if not (spec[cell["dataset"]] or {}).get("join"):
+            return None
+        method = "ffn" if cell["method"] == "pseudo-labels" else cell["method"]
+        twin = cell["dataset"].replace("fusion", "fine")
+        datasets = [twin] if twin in spec and twin not in (*FINE, cell["dataset"]) else FINE
+        return self.best([cell | {"dataset": d, "method": method, "option": ""} for d in datasets])
+
+
+def results_table(
+    profile: str,
+    table: int = 3,
+    cells: list[dict] | None = None,
+    against: Callable[[dict], dict | None] | None = None,
+) -> pd.DataFrame:
+    """One row a cell (COLUMNS), in points, each compared with its reference on the same seeds and test samples.
+
+    delta is the difference to the reference: in Tables 2 and 3 the group's FFN on the fine data, at the compute that is
+    better on validation data; in Table 4 the same method without the option; with `against`, the cell that it returns.
+    joining: what a join adds to the same method without it.
+    p_holm: the profile's `primary` cells, fixed by the paper's claim, are a family of their own; every other row is
+    corrected for all comparisons of the table. FFN on the fine data is a control and no claim: it is not corrected.
+    A cell without a record says why. cells: by default those of the table; against: a cell -> its reference.
     """
     cells = table_cells(profile, table) if cells is None else cells
-    results, groups = records.OUT / "results" / profile, records.load_profile(profile)["groups"]
-    loaded = {records.cell_name(**c): load_cell(results, profile, c) for c in cells}
-    primary = {records.cell_name(**c) for c in records.cells(profile, part="primary")} if table == 3 else set()
-    rows, control = [], []
+    read = Reader(profile)
+    if against is None:
+        against = (lambda cell: cell | {"option": ""}) if table == 4 else read.ffn
+    primary = [] if table == 4 else profiles.cells(profile, part="primary")
+    rows = []
     for cell in cells:
-        name, group, method = records.cell_name(**cell), cell["group"], cell["method"]
-        found, reference = loaded[name], better_fine(loaded, group, "ffn")
-        if table == 4:
-            reference = records.cell_name(**cell | {"option": ""})
-        control.append(table == 3 and method == "ffn" and cell["dataset"] in FINE)
-        row = cell | {"metric": "accuracy", "primary": "primary" if name in primary else ""}
-        row |= paper_values(groups[group].get("of", group), cell, table)
-        if isinstance(found, str):
-            rows.append(row | {"n_seeds": 0, "verdict": f"not run: {found}"})
+        scores, reference = read(cell), against(cell)
+        control = table != 4 and cell["method"] == "ffn" and cell["dataset"] in FINE
+        role = "reference" if cell == reference else "control" if control else "primary" if cell in primary else ""
+        row = cell | {"role": role, "n_seeds": 0} | paper_values(profile, cell, table)
+        if isinstance(scores, str):
+            rows.append(row | {"verdict": f"not run: {scores}"})
             continue
-        row |= summary(found) | paired(found, loaded.get(reference))
-        if table == 3 and cell["dataset"] not in FINE:
-            alone = better_fine(loaded, group, "ffn" if method == "pseudo-labels" else method)
-            joining = paired(found, loaded.get(alone))
-            row |= {f"joining{end}": joining.get(f"delta{end}", np.nan) for end in ("", "_ci_low", "_ci_high")}
-        rows.append(row | ({"verdict": "the reference"} if name == reference else {}))
-    frame = pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"verdict": object})
-    p, first = frame["p_value"].mask(np.array(control, dtype=bool)), frame["primary"].eq("primary")
-    frame["p_holm"] = holm(p)  # FFN on the fine data is a control, not a claim
-    frame.loc[first, "p_holm"] = holm(p[first])
-    for i, cell in enumerate(cells):
-        found = loaded[records.cell_name(**cell)]
-        if pd.isna(frame.loc[i, "verdict"]):
-            frame.loc[i, "verdict"] = (
-                "control" if control[i] else verdict(frame.loc[i], ["its reference", "FFN"][table == 3])
-            )
-        if isinstance(found, dict) and len(found["seeds"]) < found["planned"]:
-            frame.loc[i, "verdict"] += f" ({len(found['seeds'])} of {found['planned']} seeds)"
-    return frame
+        row |= own_columns(scores)
+        if role != "reference" and reference is not None and isinstance(other := read(reference), Scores):
+            row |= compared(scores, other)
+        if table != 4 and (alone := read.alone(cell)) and (both := shared_values(scores, read(alone))):
+            row |= estimate("joining", paired(*both))
+        rows.append(row)
+    frame = pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"verdict": object, "decode": object})
+    return judged(frame, profile)
 
 
-def summary(found: dict) -> dict:
-    """What a row says of its own cell: mean, spread, interval, mean per class, every seed's value."""
-    value = 100 * found["correct"].mean(1)
-    low, high = hierarchical_bootstrap(100.0 * found["correct"])
+def own_columns(scores: Scores) -> dict:
+    """What a row says of its own cell."""
+    by_seed, found, run = scores.values.mean(1), crossed(scores.values), scores.record.runs[scores.seeds[0]]
     return {
-        "n_seeds": len(value),
-        "mean": value.mean(),
-        "std": value.std(ddof=1) if len(value) > 1 else np.nan,
-        "ci_low": low,
-        "ci_high": high,
-        "mean_per_class": 100 * np.mean([found["correct"][:, found["y"] == k].mean() for k in np.unique(found["y"])]),
-        "n_test": len(found["y"]),
-        "n_train": found["n_train"],
-        "device": found["device"],
-        "seeds": " ".join(f"{v:.2f}" for v in value),
-    }
+        "decode": scores.decode,
+        "metric": scores.metric,
+        "n_seeds": len(by_seed),
+        "mean": found.mean,
+        "std": by_seed.std(ddof=1) if len(by_seed) > 1 else np.nan,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "n_test": scores.values.shape[1],
+        "n_train": run["data"]["n_train"],
+        "device": run["device"],
+        "seeds": " ".join(f"{v:.2f}" for v in by_seed),
+    } | scores.more
 
 
-def verdict(row: pd.Series, other: str) -> str:
-    """The paper's difference against ours: reproduced, direction only, or not reproduced.
+def compared(scores: Scores, reference: Scores) -> dict:
+    """What a row says of the difference to its reference; {} where the two cannot be paired."""
+    both = shared_values(scores, reference)
+    if both is None:
+        return {}
+    found = paired(*both)
+    row = estimate("delta", found) | {"p_value": found.p}
+    if scores.metric == "accuracy":
+        row["gained"], row["lost"] = gained_lost(*both)
+    return row
 
-    Reproduced: our interval excludes zero on the paper's side after Holm and holds the paper's difference or more.
-    Direction only: our difference has the paper's sign, but may be chance or is smaller. Without a number of the
-    paper's: what the interval says.
-    """
+
+def judged(frame: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """The frame with p_holm and the verdicts."""
+    p, first = frame["p_value"].mask(frame["role"].eq("control")), frame["role"].eq("primary")
+    frame["p_holm"] = holm(p)
+    frame.loc[first, "p_holm"] = holm(p[first])
+    recorded = [row for _, row in frame.iterrows() if row["n_seeds"]]
+    planned = [profiles.seed_count(profile, row["group"]) for row in recorded]
+    short = [
+        f" ({r['n_seeds']} of {n} seeds)" if r["n_seeds"] < n else "" for r, n in zip(recorded, planned, strict=True)
+    ]
+    there = frame["n_seeds"] > 0
+    frame.loc[there, "verdict"] = [verdict(r) + s for r, s in zip(recorded, short, strict=True)]
+    frame["paper_verdict"] = [paper_verdict(r) for _, r in frame.iterrows()]
+    return frame.fillna({"decode": ""})
+
+
+def verdict(row: pd.Series) -> str:
+    """`better`, `worse` or `no difference shown`: the difference to the reference, at 5 % after Holm."""
+    if row["role"] == "reference":
+        return "the reference"
     if np.isnan(row["delta"]):
         return "no reference"
-    clear = row["delta_ci_low"] * row["delta_ci_high"] > 0
-    sure = clear and row["p_holm"] < 0.05
-    if np.isnan(row["paper_delta"]):
-        side = ("above " if row["delta"] > 0 else "below ") + other
-        return side if sure else f"{side} by its interval, not after Holm" if clear else "no difference shown"
-    if np.sign(row["paper_delta"]) != np.sign(row["delta"]):
-        return "not reproduced"
-    end = row["delta_ci_high"] if row["paper_delta"] > 0 else row["delta_ci_low"]
-    return "reproduced" if sure and abs(end) >= abs(row["paper_delta"]) else "direction only"
+    p = row["p_value"] if row["role"] == "control" else row["p_holm"]
+    return "no difference shown" if p >= 0.05 else "better" if row["delta"] > 0 else "worse"
 
 
-def number(value: float, form: str = "{:.2f}") -> str:
-    return "" if pd.isna(value) else form.format(value)
+def paper_verdict(row: pd.Series) -> str:
+    """The paper's difference against ours; '' where one of the two is missing.
+
+    reproduced: ours is on the paper's side, at 5 % after Holm, and its interval reaches the paper's difference.
+    direction only: on the paper's side, but it may be chance or is smaller. not reproduced: on the other side, but it
+    may be chance. reversed: on the other side, at 5 % after Holm.
+    """
+    if np.isnan(row["paper_delta"]) or np.isnan(row["delta"]):
+        return ""
+    sure = row["p_holm"] < 0.05
+    if row["paper_delta"] * row["delta"] <= 0:
+        return "reversed" if sure else "not reproduced"
+    end = row["delta_ci_high"] if row["paper_delta"] > 0 else -row["delta_ci_low"]
+    reaches = end >= abs(row["paper_delta"])
+    return "reproduced" if sure and reaches else "direction only"
 
 
-def interval(row, name: str = "delta") -> str:
-    """'+0.12 [-0.28, +0.51]', or '' where there is none."""
-    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_ci_low", "_ci_high"))
-    return "" if pd.isna(value) else f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+def paper_key(profile: str, cell: dict, table: int) -> tuple[str, str, str]:
+    """Where the paper's number of a cell is in results/expected.csv: (group, row, column).
 
-
-def title(row) -> str:
-    name = METHODS[row.method].title if row.method in METHODS else plain(row.method)
-    return name + (f" ({plain(row.option)})" if isinstance(row.option, str) and row.option else "")
-
-
-def markdown(frame: pd.DataFrame, table: int = 3) -> str:
-    """A table as people read it: value ± spread, difference with its interval, p after Holm, the paper's, verdict."""
-    rows = list(frame.itertuples())
-    shown = {
-        "group": frame["group"].map(plain),
-        "data": frame["dataset"].map(plain),
-        "method": [title(r) for r in rows],
-        "accuracy": ["" if pd.isna(r.mean) else f"{r.mean:.2f}" + number(r.std, " ± {:.2f}") for r in rows],
-        f"{CHANGE[table]} [95 %]": [interval(r) for r in rows],
-        "p (Holm)": [number(r.p_holm, "{:.3f}" + " (primary)" * (r.primary == "primary")) for r in rows],
-        "images won, lost": [number(r.gained, "+{:.1f} ") + number(r.lost, "-{:.1f}") for r in rows],
-        "joining alone [95 %]": [interval(r, "joining") for r in rows],
-        "paper": [number(r.paper) for r in rows],
-        "its difference": [number(r.paper_delta, "{:+.2f}") for r in rows],
-        "seeds": frame["n_seeds"],
-        "verdict": frame["verdict"].map(plain),
-    }
+    The paper's Table 2 has a part for each encoder; its Table 4 is about label-aug (Algorithm 1) alone.
+    """
+    spec = load_profile(profile)["groups"][cell["group"]]
+    group = spec.get("of", cell["group"])
+    if table == 2:
+        group += f"-{spec['encoder']['name']}"
     if table == 4:
-        del shown["joining alone [95 %]"], shown["paper"]
-    return as_markdown(pd.DataFrame(shown))
+        return group, cell["option"] if cell["method"] == "label-aug" else "", cell["dataset"]
+    return group, "" if cell["option"] else cell["method"], cell["dataset"]
 
 
-def as_markdown(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table, its cells as they are: escape names from data with `plain` before."""
-    rows = [frame.columns, ["---"] * len(frame.columns), *frame.itertuples(index=False)]
-    return "".join("| " + " | ".join(map(str, row)) + " |\n" for row in rows)
-
-
-def plain(text: str) -> str:
-    """Names from data as text in Markdown and HTML, on one line: what could be markup is escaped."""
-    return re.sub(r"([\\`*_{}\[\]<>#|&$~\n\r])", lambda m: f"&#{ord(m[1])};", str(text))
-
-
-def write_table(frame: pd.DataFrame, profile: str, table: int, text: str | None = None) -> None:
-    """results/<profile>/table<n>.csv and .md (text, by default as `markdown` has it): both or neither."""
-    start, csv = records.OUT / "results" / profile / f"table{table}", frame.to_csv(index=False, float_format="%.4f")
-    text = markdown(frame, table) if text is None else text
-    files.write_files({start.with_suffix(".csv"): csv.encode(), start.with_suffix(".md"): text.encode()})
-
-
-def write_figure(figure: plt.Figure, profile: str, name: str) -> None:
-    """figures/<profile>/<name>.png at 200 dpi and .pdf; no dates inside, so equal pictures are equal files."""
-    png, pdf, start = io.BytesIO(), io.BytesIO(), records.OUT / "figures" / profile
-    figure.savefig(png, format="png", dpi=200, bbox_inches="tight", metadata={"Software": None})
-    figure.savefig(pdf, format="pdf", bbox_inches="tight", metadata={"CreationDate": None, "Producer": None})
-    files.write_files({start / f"{name}.png": png.getvalue(), start / f"{name}.pdf": pdf.getvalue()})
+def paper_values(profile: str, cell: dict, table: int) -> dict[str, float]:
+    """{paper, paper_delta}: the paper's value and its difference, to its FFN (Tables 2, 3) or as printed (Table 4)."""
+    value = profiles.expected(table).set_index(["group", "row", "column"])["paper"]
+    group, row, column = key = paper_key(profile, cell, table)
+    if table == 4:
+        return {"paper": np.nan, "paper_delta": value.get(key, np.nan)}
+    paper, ffn = value.get(key, np.nan), value.get((group, "ffn", "fine"), np.nan)
+    return {"paper": paper, "paper_delta": np.nan if (row, column) == ("ffn", "fine") else paper - ffn}
