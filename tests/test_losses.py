@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import build, make_decoder, make_features, random_graphs, simple_paths, slow_steps, ten
+from helpers import build, make_decoder, make_features, random_graphs, simple_paths, ten
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelaug_core import losses
 from labelaug_core.block_softmax import block_log_softmax
-from labelaug_core.graph import LabelGraph
+from labelaug_core.graph import EOP, GraphError, LabelGraph
 from labelaug_core.graph_file import load_graph
-from labelaug_core.label_aug import OBJECTIVES, PathHead
+from labelaug_core.decoder import greedy
+from labelaug_core.label_aug import OBJECTIVES, PathHead, PathSettings
 from labelaug_core.prefix_tree import PrefixTree
 
 
@@ -26,9 +27,9 @@ def slots(tree: PrefixTree, z: torch.Tensor) -> torch.Tensor:
 
 
 def mixed_tree(name: str) -> PrefixTree:
-    """All label nodes of a graph, inner ones too; `ten` is the graph of helpers."""
+    """The joint tree of a graph: its first dataset is evaluated, the labels of the others are reached."""
     graph = build() if name == "ten" else load_graph(name)
-    return PrefixTree(graph, graph.label_nodes())
+    return PrefixTree(graph, graph.label_nodes(), len(graph.label_nodes(next(iter(graph.labels)))))
 
 
 # -- REINFORCE and what it estimates ------
@@ -46,7 +47,7 @@ def test_reinforce_is_expected_reward_by_enumeration(name, baseline):
         assert 0 < r.sum() < r.numel()
         (expected,) = torch.autograd.grad(losses.expected_reward(path_logp, r), z, retain_graph=True)
         total = torch.zeros_like(z)
-        for p in range(len(tree.paths)):
+        for p in tree.complete.nonzero()[:, 0].tolist():
             loss = losses.reinforce(path_logp, torch.tensor([p]), r[:, p], baseline)
             total += path_logp[0, p].detach().exp() * torch.autograd.grad(loss, z, retain_graph=True)[0]
         assert expected.abs().max() > 1e-3
@@ -60,8 +61,9 @@ def test_reinforce_is_expected_reward_for_a_batch_with_a_baseline_each():
     r = losses.reward(tree, y).double()
     (expected,) = torch.autograd.grad(losses.expected_reward(path_logp, r), z, retain_graph=True)
     total = torch.zeros_like(z)
-    for p in range(len(tree.paths)):
-        for q in range(len(tree.paths)):
+    complete = tree.complete.nonzero()[:, 0].tolist()
+    for p in complete:
+        for q in complete:
             sampled = torch.tensor([p, q])
             loss = losses.reinforce(path_logp, sampled, r.gather(1, sampled[:, None])[:, 0], b)
             chance = path_logp.detach().gather(1, sampled[:, None]).sum().exp()
@@ -80,11 +82,13 @@ def test_the_baseline_carries_no_gradient():
 def test_reward_is_the_share_of_labels_on_the_path():
     tree = mixed_tree("ten")  # Brit, Coon, Pug, cat, dog
     y = torch.tensor([0, 3, 4])
+    ends = tree.complete.tolist()
     for i, label in enumerate(("Brit", "cat", "dog")):
-        assert losses.reward(tree, y)[i].tolist() == [float(label in path) for path in tree.paths]
+        expected = [float(label in path and end) for path, end in zip(tree.paths, ends, strict=True)]
+        assert losses.reward(tree, y)[i].tolist() == expected
     both = torch.tensor([[1, 0, 0, 1, 0]])  # S = {Brit, cat}
     got = losses.reward(tree, both)[0]
-    assert got.tolist() == [len({"Brit", "cat"} & set(path)) / 2 for path in tree.paths]
+    assert got.tolist() == [len({"Brit", "cat"} & set(p)) / 2 * end for p, end in zip(tree.paths, ends, strict=True)]
     assert set(got.tolist()) == {0.0, 0.5, 1.0}
 
 
@@ -105,26 +109,24 @@ def test_expected_reward_is_the_probability_times_the_log_likelihoods_gradient()
 def test_marginal_likelihood_is_enumeration():
     graph = load_graph("critters")
     labels = graph.label_nodes()
-    tree, decoder, x = PrefixTree(graph, labels), make_decoder(graph), make_features(3)
+    tree, decoder, x = PrefixTree(graph, labels, 14), make_decoder(graph), make_features(3)
     y = torch.tensor([labels.index(v) for v in ("Albion Shorthair", "Motley Smooth", "cat")])
     total = 0.0
     for b in range(3):
         p = 0.0
         for path in simple_paths(graph, labels[y[b]]):
-            p_path = torch.ones((), dtype=torch.float64)
-            for logp, questions in slow_steps(decoder, graph, x[b], path, labels):
-                p_path = p_path * logp.exp() / questions
-            p = p + p_path
+            questions = [len(graph.blocks(v)) for v in path[:-1]]
+            p = p + decoder.steps_of_path(x[b : b + 1], tree, path).sum().exp() / torch.tensor(questions).prod()
         total = total - p.log() / 3
     got = losses.marginal_likelihood(tree.label_log_probs(decoder.slot_log_probs(x, tree)), y)
     torch.testing.assert_close(got, total, atol=1e-8, rtol=0)
 
 
 def slow_question(tree: PrefixTree, logp: dict, prefix: tuple[str, ...], label: str) -> torch.Tensor:
-    """Q(v) = mean over blocks that lead to the label of log sum of p(u | v) exp Q(u); Q(label) = 0."""
+    """Q(v) = mean over blocks that lead to the label of log sum of p(u | v) exp Q(u); Q(label) = 0, or log p(stop)."""
     graph: LabelGraph = tree.graph
     if prefix[-1] == label:
-        return torch.zeros((), dtype=torch.float64)
+        return logp.get((*prefix, EOP), torch.zeros((), dtype=torch.float64))
     asked = []
     for answers in graph.blocks(prefix[-1]).values():
         ways = [(*prefix, u) for u in answers if u == label or label in graph.descendants(u)]
@@ -136,11 +138,10 @@ def slow_question(tree: PrefixTree, logp: dict, prefix: tuple[str, ...], label: 
 def check_question(tree: PrefixTree) -> None:
     y = torch.arange(len(tree.labels))
     slot_logp = slots(tree, scores(tree, batch=len(y), scale=3.0)).detach()
-    got = tree.question_log_likelihood(slot_logp, y)
     for b, label in enumerate(tree.labels):
         logp = dict(zip(tree.prefixes, slot_logp[b], strict=True))
-        torch.testing.assert_close(got[b], slow_question(tree, logp, (tree.graph.root,), label), atol=1e-10, rtol=0)
-    torch.testing.assert_close(losses.question_likelihood(tree, slot_logp, y), -got.mean())
+        got = losses.question_likelihood(tree, slot_logp[b : b + 1], y[b : b + 1])
+        torch.testing.assert_close(-got, slow_question(tree, logp, (tree.graph.root,), label), atol=1e-10, rtol=0)
 
 
 def test_question_likelihood_is_its_definition():
@@ -151,7 +152,7 @@ def test_question_likelihood_is_its_definition():
 @given(random_graphs(exclusive=False), st.data())
 def test_question_likelihood_on_random_graphs(graph, data):
     labels = data.draw(st.lists(st.sampled_from(graph.label_nodes()), min_size=1, unique=True))
-    check_question(PrefixTree(graph, labels))
+    check_question(PrefixTree(graph, labels, data.draw(st.integers(1, len(labels)))))
 
 
 def test_questions_have_finite_gradients_where_a_label_is_impossible():
@@ -221,7 +222,7 @@ def test_who_is_taught_what():
 
 
 def test_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="mode must be mean, sum or random, got 'max'"):
+    with pytest.raises(ValueError, match="minibatch must be one of mean, sum, random, got 'max'"):
         losses.teacher_forcing(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool), "max")
 
 
@@ -231,7 +232,7 @@ def test_unknown_mode_is_refused():
 def make_head(graph: LabelGraph, seed: int = 0, d: int = 8, hidden: int = 24, **options) -> PathHead:
     torch.manual_seed(seed)
     fine = graph.label_nodes(next(iter(graph.labels)))
-    return PathHead(graph, graph.label_nodes(), len(fine), d, hidden, **options)
+    return PathHead(graph, graph.label_nodes(), len(fine), d, PathSettings(hidden, **options))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -247,8 +248,7 @@ def test_a_coarse_sample_teaches_its_species_and_no_more(objective):
     assert (rows[species] > 0).all()
     assert rows.sum() == rows[species].sum()  # hair, colour, breeds and <eop> learn nothing
     step = head.decoder.slot_log_probs(x, head.tree)[:, head.tree.prefixes.index(("animal", "cat"))]
-    stops = torch.tensor(3.0).log() if objective == "marginal" else 0.0  # no gradient: of cat's three questions, <eop>
-    torch.testing.assert_close(loss, stops - step.mean())
+    torch.testing.assert_close(loss, -step.mean())
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -268,9 +268,10 @@ def test_a_coarse_sample_may_instead_be_rewarded_for_any_path_through_it(objecti
 def accuracy(head: PathHead, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float, float]:
     """By exact label probabilities, by greedy decoding; and -log p(label)."""
     with torch.no_grad():
-        logp, (greedy, path) = head.log_probs(x), head.greedy(x)
-    assert [head.fine_tree.paths[p][-1] for p in path] == [head.fine_tree.labels[i] for i in greedy]
-    right = [float((guess == y).float().mean()) for guess in (logp.argmax(1), greedy)]
+        found = head.predictions(x)
+    logp, decoded = found["log_probs"], found["greedy"]
+    assert [head.fine_tree.paths[p][-1] for p in found["path"]] == [head.fine_tree.labels[i] for i in decoded]
+    right = [float((guess == y).float().mean()) for guess in (logp.argmax(1), decoded)]
     return *right, float(losses.marginal_likelihood(logp, y))
 
 
@@ -292,9 +293,9 @@ def test_one_batch_is_learned_by_heart(options):
         assert loss.isfinite()
         loss.backward()
         optimizer.step()
-    exact, greedy, after = accuracy(head, x, y)
+    exact, decoded, after = accuracy(head, x, y)
     assert exact > 0.99
-    assert greedy > 0.99 or head.objective == "marginal"  # the marginal is content if one question finds the label
+    assert decoded > 0.99 or head.settings.objective == "marginal"  # the marginal is content if one question finds the label
     assert after < 0.5 * before
 
 
@@ -336,7 +337,7 @@ def test_an_uncertain_inner_label_is_rewarded_the_same_by_both_objectives(monkey
     expected = torch.autograd.grad(exact.loss(x, y, is_coarse=True), list(exact.parameters()))
     chance = head.tree.path_log_probs(head.decoder.slot_log_probs(x, head.tree))[0].exp().detach()
     total = [torch.zeros_like(w) for w in expected]
-    for p in range(len(head.tree.paths)):
+    for p in head.tree.complete.nonzero()[:, 0].tolist():
         monkeypatch.setattr(head.decoder, "sample", lambda x, tree, tokens, p=p: torch.tensor([p]))
         for t, g in zip(
             total, torch.autograd.grad(head.loss(x, y, is_coarse=True), list(head.parameters())), strict=True
@@ -352,18 +353,17 @@ def test_algorithm_1_in_one_pass_is_its_two_parts(options, is_coarse):
     """Part 1 and part 2, each run through the decoder by itself on the same sampled paths: same loss, same gradient."""
     head = make_head(load_graph("pet"), alpha=0.7, beta=1.3, **options).double().eval()
     tree = head.tree if is_coarse else head.fine_tree
-    through = is_coarse and head.coarse == "reward"
+    through = is_coarse and head.settings.coarse == "reward"
     x, y = make_features(20, d=8), torch.arange(20)  # some of these breeds are uncertain
     if is_coarse:
         y = y % 2 + head.fine_tree.on_way.shape[0]  # cat, dog
     torch.manual_seed(3)
     got = head.loss(x, y, is_coarse)
-    after = torch.rand(1)
 
     torch.manual_seed(3)
     part_1 = torch.zeros(())
+    forced = (torch.rand(1) <= head.settings.r_tf).expand(len(tree.levels))
     if not through:
-        forced = (torch.rand(1) <= head.r_tf).expand(len(tree.levels))
         targets = losses.deterministic_paths(tree, y)
         rows, path = targets.nonzero(as_tuple=True)
         logp = head.decoder.sequence_log_probs(x[rows], tree, path, forced)
@@ -372,12 +372,11 @@ def test_algorithm_1_in_one_pass_is_its_two_parts(options, is_coarse):
     assert bool(some.any()) == (through or not is_coarse)
     if some.any():
         slot_logp = head.decoder.slot_log_probs(x[some], tree)
-        sampled = tree.sample(slot_logp)
+        sampled = head.decoder.sample(x[some], tree)
         r = losses.reward(tree, y[some]).gather(1, sampled[:, None])[:, 0].double()
         part_2 = some.double().mean() * losses.reinforce(tree.answer_log_probs(slot_logp), sampled, r, head.b)
     expected = 0.7 * part_1 + 1.3 * part_2
     torch.testing.assert_close(got, expected.double(), atol=1e-8, rtol=1e-6)
-    assert torch.equal(after, torch.rand(1))  # and as many random draws
     weights = list(head.parameters())
     grads = [torch.autograd.grad(loss, weights, allow_unused=True) for loss in (got, expected)]
     for a, b in zip(*grads, strict=True):
@@ -389,10 +388,11 @@ def test_algorithm_1_in_one_pass_is_its_two_parts(options, is_coarse):
 def test_predictions_are_log_probs_and_greedy_of_one_pass(literal):
     head = make_head(load_graph("pet"), literal=literal)
     x = torch.randn(6, 8)
-    found, (greedy, path) = head.predictions(x), head.greedy(x)
+    found = head.predictions(x)
     torch.testing.assert_close(found["log_probs"], head.log_probs(x))
-    assert torch.equal(found["greedy"], greedy) and torch.equal(found["path"], path)
     slot_logp = head.decoder.slot_log_probs(x, head.fine_tree)
+    path = greedy(head.fine_tree, slot_logp)
+    assert torch.equal(found["path"], path) and torch.equal(found["greedy"], head.fine_tree.path_label[path])
     torch.testing.assert_close(found["path_log_probs"], head.fine_tree.path_log_probs(slot_logp))
 
 
@@ -429,9 +429,51 @@ def test_log_probs_are_a_distribution_over_the_fine_labels():
     torch.testing.assert_close(logp.exp().sum(1), torch.ones(5))
 
 
-@pytest.mark.parametrize(
-    ("what", "value"), [("objective", "alg1"), ("coarse", "go"), ("coin", "toss"), ("minibatch", "max")]
-)
-def test_unknown_options_are_refused(what, value):
-    with pytest.raises(ValueError, match=f"PathHead: {what} must be one of .*, got '{value}'"):
-        make_head(build(), **{what: value})
+def test_unknown_settings_are_refused_all_at_once():
+    with pytest.raises(ValueError, match="objective must be one of .*, got 'alg1'; minibatch .*'max'; coin .*; coarse"):
+        PathSettings(objective="alg1", minibatch="max", coin="toss", coarse="go")
+
+
+def test_groups_that_do_not_compete_are_refused():
+    data = ten()
+    data["groups"]["hair"]["exclusive"] = data["groups"]["color"]["exclusive"] = False
+    with pytest.raises(GraphError, match="needs groups that compete.*'color', 'hair'"):
+        make_head(build(data))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_label_above_another_label_is_learned(objective):
+    """dog (breed unknown) beside beagle: whether to stop is a decision that the features make."""
+    data = {
+        "root": "animal",
+        "groups": {"species": {"below": "animal", "nodes": ["cat", "dog"]}, "breed": {"nodes": {"beagle": "dog"}}},
+        "labels": {"fine": {"nodes": ["dog", "beagle", "cat"]}},
+    }
+    head = make_head(build(data), objective=objective)
+    y = torch.arange(3).repeat(20)
+    x = torch.nn.functional.one_hot(y, 8).float() + 0.1 * torch.randn(60, 8)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=2e-2)
+    for _ in range(100):
+        optimizer.zero_grad()
+        head.loss(x, y).backward()
+        optimizer.step()
+    exact, decoded, nll = accuracy(head, x, y)
+    assert exact == decoded == 1.0 and nll < 0.1
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("coarse", ["path", "reward"])
+def test_a_coarse_sample_never_trains_the_stop(objective, coarse):
+    """cat is coarse, dog is evaluated and lies above beagle: no coarse image says whether a dog is a beagle."""
+    data = {
+        "root": "animal",
+        "groups": {"species": {"below": "animal", "nodes": ["cat", "dog"]}, "breed": {"nodes": {"beagle": "dog", "Manx": "cat"}}},
+        "labels": {"fine": {"nodes": ["dog", "beagle", "Manx"]}, "coarse": {"nodes": ["cat"]}},
+    }
+    head = make_head(build(data), objective=objective, coarse=coarse)
+    loss = sum(head.loss(torch.randn(32, 8), torch.full((32,), 3), is_coarse=True) for _ in range(5))
+    loss.backward()
+    gradient = head.decoder.score.weight.grad
+    if objective == "algorithm-1" and coarse == "reward":
+        return  # its sampled paths may stop at dog: in expectation alone does the stop get no gradient
+    assert gradient[-1].abs().max() < 1e-7 and gradient[head.tree.graph.index["cat"]].abs().max() > 1e-4
