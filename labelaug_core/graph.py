@@ -77,7 +77,11 @@ class LabelGraph:
 
     @cached_property
     def networkx(self) -> nx.DiGraph:
-        return nx.DiGraph([(p, v) for v, ps in self.parents.items() for p in ps])
+        """The same as a networkx graph, edges from parents to children."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from(self.parents)
+        graph.add_edges_from((p, v) for v, ps in self.parents.items() for p in ps)
+        return graph
 
     def ancestors(self, v: str) -> set[str]:
         return nx.ancestors(self.networkx, v)
@@ -160,19 +164,22 @@ class LabelGraph:
     # -- other graphs out of this one -----------------------------------------------------------------------
 
     def without(self, *drop: str) -> LabelGraph:
-        """The graph without these nodes.
+        """The graph without these nodes. Of the others, whoever was below whom stays so.
 
-        What hung below a node and below nothing else hangs below the node's parents; so does everything below it
-        for a parent that would have no child left.
+        A node below a dropped one moves to the nearest nodes above it that are left, unless it is below them anyway.
         """
-        parents, labels = dict(self.parents), set(self.label_nodes())
-        for gone in drop:
-            above, orphans = parents.pop(gone), [v for v, ps in parents.items() if gone in ps]
-            for v in orphans:
-                parents[v] = tuple(p for p in parents[v] if p != gone) or above
-            for a in above:
-                if a not in labels and not any(a in ps for ps in parents.values()):
-                    parents |= {v: (*parents[v], a) for v in orphans}
+        gone, parents = set(drop), {}
+        for v in self.nodes:
+            if v in gone:
+                continue
+            kept = [p for p in self.parents[v] if p not in gone]
+            lifted, above = [], [p for p in self.parents[v] if p in gone]
+            while above:  # upwards through the dropped nodes
+                for p in self.parents[above.pop(0)]:
+                    (above if p in gone else lifted).append(p)
+            near = dict.fromkeys(kept + lifted)
+            known = set().union(*(self.ancestors(p) for p in near)) if lifted else set()
+            parents[v] = tuple(p for p in near if p in kept or p not in known)
         group = {v: g for v, g in self.group.items() if v in parents}
         exclusive = {g: e for g, e in self.exclusive.items() if g in group.values()}
         return replace(self, parents=parents, group=group, exclusive=exclusive)
