@@ -157,6 +157,7 @@ def images_below(top: Path, folder: Path, left_out: Counter, faults: list[str]) 
             inner.clear()
             continue
         seen.add(inode(place))
+        inner.sort()
         for path in [Path(place, name) for name in list(inner)]:
             if is_aside(path.name):
                 count_images(path, left_out)
