@@ -1,6 +1,7 @@
 # make reproduce: the whole batch, tables and figures · make test: every test
 PROFILE ?= toy
 GROUP ?=
+CELLS ?=
 JOBS ?= 2
 
 # An active conda environment made from environment.yml is used as it is; else .venv, made from the lock.
@@ -16,27 +17,29 @@ export JUPYTER_PREFER_ENV_PATH = 1
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 SNAKEMAKE = $(BIN)/snakemake --cores $(JOBS) --nolock --rerun-incomplete --rerun-triggers mtime --keep-going \
             --quiet host reason rules --config profile=$(PROFILE) group=$(GROUP)
-BEYOND_toy = critters
-BEYOND_cpu = pet
 NOTEBOOKS = $(basename $(notdir $(wildcard notebooks/[0-9]*.py)))
 
-.PHONY: reproduce report tune verify test lab notebooks book bench
+PAPERMILL = TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR
+
+.PHONY: reproduce report tune beyond verify test lab notebooks book bench
 reproduce: $(ENV)
-	@export PATH="$(abspath $(BIN)):$$PATH"; $(SNAKEMAKE) -- cells; cells=$$?; $(SNAKEMAKE) -- report && exit $$cells
+	@export PATH="$(abspath $(BIN)):$$PATH"; $(SNAKEMAKE) -- cells; cells=$$?; $(SNAKEMAKE) -- report; report=$$?; \
+	  python -m companion.records.published $(PROFILE); exit $$(( cells | report ))
 
 report: $(ENV)  ## tables and figures out of the records, without training
-	@PATH="$(abspath $(BIN)):$$PATH" $(SNAKEMAKE) --forceall -- report
+	@export PATH="$(abspath $(BIN)):$$PATH"; $(SNAKEMAKE) --forceall -- report && python -m companion.records.published $(PROFILE)
 
 tune: $(ENV)  ## the runs on which learning rates and weights were chosen (validation data)
 	@PATH="$(abspath $(BIN)):$$PATH" $(SNAKEMAKE) part=tuning -- cells
 
-verify: $(ENV)  ## the first seed of every cell once more: the same numbers? -> results/<profile>/verified.csv
+beyond: $(ENV)  ## the cells of the questions beyond the paper
+	@PATH="$(abspath $(BIN)):$$PATH" $(SNAKEMAKE) part=beyond -- cells
+
+verify: $(ENV)  ## the first seed of every recorded cell once more (CELLS=6: of six): do the same numbers come out?
 	@export PATH="$(abspath $(BIN)):$$PATH"; out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT; \
-	  $(SNAKEMAKE) part=verify -- cells || exit 1; \
-	  for group in $(BEYOND_$(PROFILE)); do LABELAUG_OUT="$$out" TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar \
-	    --log-level ERROR notebooks/40_beyond_the_paper.ipynb "$$out/40.ipynb" -p profile $(PROFILE) -p group $$group \
-	    -p n_seeds 1 -p runs_folder "$(CURDIR)/results/$(PROFILE)/verify/beyond" || exit 1; done; \
-	  papermill --no-progress-bar --log-level ERROR notebooks/13_verify.ipynb "$$out/13.ipynb" -p profile $(PROFILE)
+	  $(SNAKEMAKE) part=verify cells=$(CELLS) out="$$out" -- cells; cells=$$?; \
+	  mkdir -p results/$(PROFILE)/cells; $(PAPERMILL) notebooks/13_verify.ipynb results/$(PROFILE)/cells/13_verify.ipynb -p profile $(PROFILE) -p again "$$out"; \
+	  python -m companion.records.verify $(PROFILE) "$$out" && exit $$cells
 
 test: $(ENV)
 	$(BIN)/ruff check .

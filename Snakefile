@@ -6,27 +6,27 @@ import json
 import sys
 from pathlib import Path
 
-from companion.records import store as records
+from companion.records import profiles, store
 
 PROFILE = config.get("profile", "toy")
 GROUP = config.get("group") or None
-SPEC = records.load_profile(PROFILE)
-PART = config.get("part", "cells")  # or tuning: seeds of its own; verify: the first seed of each cell once more
-RESULTS = Path("results") / PROFILE / ("" if PART == "cells" else PART)
-PARTS = ["tuning"] if PART == "tuning" else ["cells", "ablations"]
-CELLS = {  # a group that `needs` data that few have is run when it is asked for
-    records.cell_name(**c): c for part in PARTS for c in records.cells(PROFILE, GROUP, part)
-    if GROUP or "needs" not in SPEC["groups"][c["group"]]
-}
-SEEDS = {
-    name: [100, 101, 102] if PART == "tuning" else list(range(records.seed_count(PROFILE, c["group"])))
-    for name, c in CELLS.items()
-}
+SPEC = profiles.load_profile(PROFILE)
+PART = config.get("part", "cells")  # or beyond; tuning: seeds of its own; verify: first seeds, once more
+RESULTS = Path("results") / PROFILE / (PART if PART == "tuning" else "")
+FIRST = [0] if PART == "verify" else [100, 101, 102] if PART == "tuning" else None  # the same seeds for every cell
 if PART == "verify":
-    SEEDS = {name: seeds[:1] for name, seeds in SEEDS.items()}
+    RESULTS = Path(config["out"])
+    CELLS = store.recorded_cells(PROFILE, GROUP, int(config.get("cells") or 0))
+else:
+    PARTS = {"cells": ["cells", "ablations"]}.get(PART, [PART])
+    CELLS = {  # a group that `needs` data that few have is run when it is asked for
+        profiles.cell_name(**c): c for part in PARTS for c in profiles.cells(PROFILE, GROUP, part)
+        if GROUP or "needs" not in SPEC["groups"][c["group"]]
+    }
+SEEDS = {name: FIRST or list(range(profiles.seed_count(PROFILE, c["group"]))) for name, c in CELLS.items()}
 TODO = [
     name for name, c in CELLS.items()
-    if records.missing_seeds(RESULTS, records.cell_settings(PROFILE, **c), SEEDS[name])
+    if store.missing_seeds(RESULTS, name, profiles.cell_settings(PROFILE, **c), SEEDS[name])
 ]
 if workflow.is_main_process:  # a job of a cluster reads this file, too, while others finish
     for name in TODO:

@@ -20,14 +20,12 @@
 # Arms can only be compared after the same tuning effort. Every method had the same grid, its own seeds (none of the
 # tables'), and one rule: the lowest mean **validation loss**, -log p(true breed). No test image was looked at for it.
 #
-# Why not the best validation accuracy? With 104 validation images and three seeds its standard error is about 1.7
-# points, more than almost any difference below; choosing by it means choosing by luck. The loss uses each image's
-# probability and is far less noisy. (A first batch did choose by accuracy; it gave two objectives ten times the
-# learning rate, and it was discarded as a whole when the loss contradicted it.)
+# Why not the best validation accuracy? Its standard error, printed below, is larger than most differences between
+# settings: to choose by it is to choose by luck. The loss uses each image's probability and varies far less.
 #
-# arXiv is the exception: there the choice goes by validation **micro-F1**. 800 papers with a hundred and more yes-or-no
-# answers each make it quiet enough, and it takes the one threshold into account, which mends much of what the loss
-# punishes (a model that is too sure).
+# arXiv is the exception. There the choice goes by validation **micro-F1**: every paper has a hundred and more yes-or-no
+# answers, so its variance is small. It also takes the one threshold into account, which corrects much of what the loss
+# punishes (a model whose probabilities are too close to 0 and 1).
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -36,30 +34,40 @@ profile = "cpu"
 import numpy as np
 import pandas as pd
 
-from companion.records import store as records
+from companion.records import profiles, store
 
-records.check_parameters(globals(), ["profile"])
+profiles.check_parameters(globals(), ["profile"])
 pd.set_option("display.max_rows", None)
-results = records.OUT / "results" / profile
-rows, earlier, every = [], 0, 0
-for cell in records.cells(profile, part="tuning"):
-    name = records.cell_name(**cell)
-    found = [records.read_record(p) for p in sorted((results / "tuning" / "runs").glob(f"{name}__seed*.json"))]
-    earlier += sum(bool(records.stale(r, records.cell_settings(profile, **cell))) for r in found)
-    every += len(found)
-    if not found:
+results = profiles.OUT / "results" / profile
+rows, missing, earlier = [], [], 0
+for cell in profiles.cells(profile, part="tuning"):
+    settings, name = profiles.cell_settings(profile, **cell), profiles.cell_name(**cell)
+    try:
+        record = store.read(results / "tuning", name)
+        found = [record.runs[seed] for seed in record.seeds]
+    except profiles.RecordError as error:
+        missing.append(str(error))
         continue
+    if not found:
+        missing.append(f"{name}: no seed is whole")
+        continue
+    earlier += bool(store.stale(record, settings))
     several = "val_f1" in found[0]["validation"]  # labels a sample
     loss, accuracy = (np.array([r["validation"][key] for r in found]) for key in ("val_nll", "val_accuracy"))
     f1 = np.array([r["validation"].get("val_f1", np.nan) for r in found])
-    rows.append(cell | {"lr": found[0]["settings"]["training"]["lr"], "n_seeds": len(found), "n_val": found[0]["data"]["n_val"],
+    rows.append(cell | {"lr": record.settings["training"]["lr"], "n_seeds": len(found), "n_val": found[0]["data"]["n_val"],
                         "loss": loss.mean(), "loss_std": loss.std(ddof=1), "accuracy": 100 * accuracy.mean(),
                         "accuracy_std": 100 * accuracy.std(ddof=1), "f1": 100 * f1.mean(), "f1_std": 100 * f1.std(ddof=1),
                         "chosen_by": -f1.mean() if several else loss.mean()})
 columns = ["group", "dataset", "method", "option", "lr", "n_seeds", "n_val", "loss", "loss_std", "accuracy", "accuracy_std", "f1",
            "f1_std", "chosen_by"]
 table = pd.DataFrame(rows, columns=columns)
-print(f"{earlier} of {every} runs were made by earlier code than today's: the choice was made then")
+print(f"{len(rows)} cells with records" + (f", {len(missing)} without, the first: {missing[0]}" if missing else ""))
+print(f"{earlier} of them were made with an earlier version of the profile: what it fixed beside the option was another value then")
+if len(table):
+    share = table["accuracy"] / 100
+    error = (100 * np.sqrt(share * (1 - share) / (table["n_val"] * table["n_seeds"]))).median()
+    print(f"standard error of a validation accuracy, the median: {error:.1f} points")
 if len(table):
     table.drop(columns="chosen_by").to_csv(results / "tuning.csv", index=False, float_format="%.4f")
 table.drop(columns="chosen_by").round(3)
@@ -69,13 +77,13 @@ table.drop(columns="chosen_by").round(3)
 #
 # The best option of every method stands in the profile (`notebooks/profiles/*.yaml`). The next cell compares them: a
 # profile that no longer holds what was chosen here fails. The weights of the coarse batches were compared at the
-# learning rate shown, which is not always the one chosen in the end; 0.1 was the better one at each.
+# learning rate shown, which is not always the one chosen in the end.
 
 # %%
 chosen = table.sort_values("chosen_by", kind="stable")
 chosen = chosen.drop_duplicates(["group", "dataset", "method"]).sort_index()
 for cell in chosen.itertuples():
-    settings = records.cell_settings(profile, cell.group, cell.dataset, cell.method)
-    for key, value in records.parse_option(cell.option).items():
+    settings = profiles.cell_settings(profile, cell.group, cell.dataset, cell.method)
+    for key, value in profiles.parse_option(cell.option).items():
         assert settings["training"][key] == value, f"{cell.method}: the profile has {key}={settings['training'][key]}, best was {value}"
 chosen[["group", "dataset", "method", "option", "loss", "accuracy", "f1"]].round(3)

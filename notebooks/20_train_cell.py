@@ -14,11 +14,12 @@
 # %% [markdown]
 # # 20 · Train one cell
 #
-# The workhorse of the batch: papermill runs this notebook once for every cell of a table. A **cell** is one method on
-# one dataset of one group; it is trained once a seed, and every seed leaves a **record** in `results/<profile>/runs`.
+# *What you will learn:* how one entry of a table is made. The batch runs this notebook with papermill, once for every
+# **cell**: one method on one dataset of one group. A cell is trained once a seed. All its seeds are in one **record**,
+# `results/<profile>/runs/<cell>.json` and `.npz`, which is written again after each seed.
 #
-# *What it needs:* nothing for `toy`; the data in `$LABELAUG_DATA` for `cpu` and `paper`. *How long:* about 10 s a seed
-# on `toy`, up to 30 s on `cpu`, hours on `paper` without a GPU.
+# *What it needs:* nothing for `toy`; the data in `$LABELAUG_DATA` for `cpu` and `paper`. *How long:* a few seconds a
+# seed on `toy`, up to two minutes on `cpu`, hours on `paper` without a GPU.
 #
 # ```
 # papermill notebooks/20_train_cell.ipynb out.ipynb -p group pet -p dataset fusion -p method label-aug -p profile cpu
@@ -27,22 +28,25 @@
 # %% tags=["parameters"]
 group = "critters"  # a group of the profile
 dataset = "fine"  # fine, fine-same-compute, fusion, ...
-method = "ffn"  # a row of labelaug_core/methods.py
+method = "ffn"  # a row of notebooks/companion/methods.py
 option = ""  # an ablation: "minibatch=sum", "graph=small", "r_tf=0.5,coin=step", ...
 profile = "toy"  # toy, cpu, paper
-seeds = [0]  # list of int; one seed that is recorded already is not run again
+seeds = [0]  # also 0, or "0 1"; a seed that is recorded already is not run again
 results_folder = ""  # default: results/<profile>
 
 # %% [markdown]
 # papermill only warns of a parameter that a notebook does not have, and then trains something else than was asked for.
-# Here a misspelt name is an error. So is an unknown group, dataset, method or option.
+# Here a misspelt name is an error. So is an unknown group, dataset, method, option or setting.
 
 # %%
-from companion.records import store as records
+from companion.records import profiles, store
 
-records.check_parameters(globals(), "group dataset method option profile seeds results_folder".split())
-settings = records.cell_settings(profile, group, dataset, method, option)
-settings
+profiles.check_parameters(globals(), "group dataset method option profile seeds results_folder".split())
+wanted = profiles.seed_list(seeds)
+name = profiles.cell_name(group, dataset, method, option)
+settings = profiles.cell_settings(profile, group, dataset, method, option)
+for key, value in settings.items():
+    print(f"{key:9s}", value)
 
 # %% [markdown]
 # ## The data
@@ -55,50 +59,50 @@ from pathlib import Path
 
 import torch
 
-from companion import runs as cell
+from companion.runs import load_task, run_seed
 
 gc.freeze()  # what was imported stays: looking for garbage among it took 5 % of a run
 torch.set_num_threads(1)  # two cells run side by side; and sums in one order give the same numbers again
-task = cell.load_task(settings)
+task = load_task(settings)
 print("sizes:", task.sizes, "| evaluated labels:", task.n_fine, "| all labels:", len(task.labels))
 
 # %% [markdown]
 # ## The runs
 #
-# The validation part is held out of the training data, by seed; the model is chosen on it, and the test set is looked
-# at once, at the end (`labelaug_core/training.py`).
+# The validation part is held out of the training data, by seed. The model is chosen on it. The test set is looked at
+# once, at the end (`labelaug_core/training.py`, `notebooks/companion/runs.py`).
 
 # %%
-results = Path(results_folder) if results_folder else records.OUT / "results" / profile
-todo = records.missing_seeds(results, settings, seeds, task.content_hash)
-if recorded := sorted(set(seeds) - set(todo)):
+results = Path(results_folder) if results_folder else profiles.OUT / "results" / profile
+todo = store.missing_seeds(results, name, settings, wanted, task.content_hash)
+if recorded := sorted(set(wanted) - set(todo)):
     print("already recorded: seeds", *recorded)
 for seed in todo:
-    record, predictions, model = cell.run_seed(settings, task, seed)
-    records.write_record(records.record_path(results, records.cell_name(group, dataset, method, option), seed), record, predictions)
-    print(f"seed {seed}: validation {record['validation']['val_accuracy']:.3f} at step {record['validation']['step']}")
+    run, predictions, model = run_seed(settings, task, seed)
+    store.add(results, name, settings, seed, run, predictions)
+    print(f"seed {seed}: validation {run['validation']['val_accuracy']:.3f} at step {run['validation']['step']}")
 
 # %% [markdown]
 # ## What was learned
 #
 # `validation` is what choices may be made on, `test` is what the tables show. Of a path decoder both decodings are
-# kept: `greedy` is Algorithm 2, `exact` the most probable label summed over all its paths.
+# kept: `greedy` is Algorithm 2, `exact` the most probable label, summed over all its paths.
 
 # %%
 import pandas as pd
 
-name = records.cell_name(group, dataset, method, option)
-rows = [records.read_record(records.record_path(results, name, s)) for s in seeds]
-table = pd.DataFrame([{"seed": r["seed"], "validation": r["validation"]["val_accuracy"], **r["test"]} for r in rows]).set_index("seed")
-table.round(4)
+record = store.read(results, name)
+table = pd.DataFrame({seed: {"validation": r["validation"]["val_accuracy"], **r["test"]} for seed, r in record.runs.items()}).T
+table.rename_axis("seed").round(4)
 
 # %%
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(figsize=(6, 3))
-for r in rows:
-    steps = [h["step"] for h in r["history"]]
-    axes.plot(steps, [h["val_accuracy"] for h in r["history"]], lw=1.5, label=f"seed {r['seed']}")
+for seed, run in record.runs.items():
+    steps = [h["step"] for h in run["history"]]
+    axes.plot(steps, [h["val_accuracy"] for h in run["history"]], lw=1.5, label=f"seed {seed}")
 axes.set(xlabel="step", ylabel="validation accuracy", title=f"{method} on {group}, {dataset}")
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False)
+plt.show()

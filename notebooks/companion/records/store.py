@@ -11,12 +11,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
+from companion.records import profiles
 from companion.records.profiles import RecordError, short_hash
 from labelaug_core.cache import write_files
 
@@ -161,3 +163,19 @@ def missing_seeds(
         return list(seeds)
     found = [] if stale(record, settings, content_hash) else record.seeds
     return [seed for seed in seeds if seed not in found]
+
+
+def recorded_cells(profile: str, group: str | None = None, n: int = 0) -> dict[str, dict]:
+    """The cells of a profile whose first seed has a valid record, by name; n: at most so many, drawn with a fixed
+    seed (0: all)."""
+    every = {
+        profiles.cell_name(**c): c
+        for part in ("cells", "ablations", "beyond")
+        for c in profiles.cells(profile, group, part)
+    }
+    folder = profiles.OUT / "results" / profile
+    found = [
+        name for name, c in every.items() if not missing_seeds(folder, name, profiles.cell_settings(profile, **c), [0])
+    ]
+    drawn = random.Random(0).sample(found, n) if 0 < n < len(found) else found
+    return {name: every[name] for name in found if name in drawn}
