@@ -156,7 +156,11 @@ def test_table_4_is_against_the_same_method_without_the_option_and_names_each_de
     assert frame["delta"]["decode=exact"] == pytest.approx(100 / 6)
     assert (frame["mean_exact"] > frame["mean_greedy"]).all()
     text = writing.markdown(frame.reset_index(), 4)
-    assert "change by the option" in text and "(exact)" in text and "(greedy; minibatch=sum)" in text
+    assert (
+        "change by the option" in text
+        and "Algorithm 1 · exact |" in text
+        and "Algorithm 1 · greedy · minibatch=sum |" in text
+    )
 
 
 def test_a_table_can_have_a_reference_of_its_own(world):
@@ -194,7 +198,7 @@ def test_verdicts(delta, low, high, p, paper, against_reference, against_paper):
 
 @pytest.fixture
 def notes(world):
-    """Records of `notes`, 14 categories, 40 test samples, 6 seeds: FFN right in part, label-aug always on the fusion."""
+    """Records of `notes`, 14 categories, 40 test samples, 6 seeds: right in part, label-aug all right on the fusion."""
     labels = engine.taxonomy("notes")[0]
     rng = np.random.default_rng(0)
     y = rng.random((40, len(labels))) < 0.2
@@ -254,9 +258,7 @@ def test_every_row_is_a_numbered_sentence_with_its_command_and_no_number_of_the_
     writing.write_table(frame, "toy", 3)
     again = writing.read_table("toy", 3)
     found = writing.sentences("toy", 3, again)
-    assert [text.split()[0] for text, _ in found] == [
-        f"**3.{i}**" for i in range(1, 5 + 10)
-    ]  # the paper has 10 numbers
+    assert [text.split()[0] for text, _ in found] == [f"**3.{i}**" for i in range(1, 5 + 10)]  # 10 of the paper's
     assert "it is the reference" in found[0][0]
     assert "83.33" in found[1][0] and "+16.67 [" in found[1][0] and "joining changes" in found[3][0]
     assert "not run: no record" in found[2][0] and "the paper has 94.95" in " ".join(t for t, _ in found)
@@ -324,10 +326,16 @@ def test_a_figure_has_at_most_ten_rows_sorted_in_groups_under_its_message():
     fine = shown[shown["dataset"] == "fine"]["delta"].sort_values(ascending=False).tolist()
     fusion = shown[shown["dataset"] == "fusion"]["delta"].sort_values(ascending=False).tolist()
     assert values == fine + fusion
-    assert "Of 10 rows: 10 better" in figure.get_suptitle() and "+13.00 [+12.00, +14.00]" in figure.get_suptitle()
+    assert "10 of 10 rows better" in figure.get_suptitle() and "+13.00 [+12.00, +14.00]" in figure.get_suptitle()
     assert figures.draw_deltas(frame.assign(delta=np.nan), "FFN") is None
     with pytest.raises(ValueError, match="at most ten"):
         figures.draw_intervals(pd.DataFrame({"label": list("abcdefghijk")}), "", "")
+
+
+def test_a_long_table_is_cut_into_figures_that_lose_no_row():
+    frame = pd.concat([drawn(8).assign(option=f"o{i}") for i in range(3)])
+    found = figures.pages(frame)
+    assert all(len(page) <= 10 for page in found) and sum(map(len, found)) == len(frame) == 24
 
 
 def test_every_method_has_one_colour():

@@ -79,7 +79,9 @@ def draw_intervals(rows: pd.DataFrame, xlabel: str, message: str) -> plt.Figure:
         )
     if rows["paper"].notna().any():
         axes.scatter([], [], marker="D", s=34, facecolors="white", edgecolors="black", label="the paper")
-        axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1)
+        axes.legend(
+            frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, handletextpad=0.1
+        )
     axes.set_xlabel(xlabel, fontsize=9)
     axes.tick_params(labelsize=9)
     figure.suptitle(message, x=0.02, ha="left", fontsize=10.5, parse_math=False)
@@ -111,23 +113,30 @@ def draw_deltas(frame: pd.DataFrame, against: str, message: str = "", by: str = 
         }
     )
     metric = {"accuracy": "accuracy", "micro-F1": "micro-F1"}.get(rows["metric"].iloc[0], "the metric")
-    xlabel = f"points of {metric} against {against}, 95 % intervals over seeds and test samples"
+    xlabel = f"points of {metric} against {against} (95 % intervals)"
     return draw_intervals(drawn, xlabel, message or message_of(rows, against))
 
 
 def message_of(rows: pd.DataFrame, against: str) -> str:
-    """What rows of one group show, as a title: the claim's row if there is one, then how many differ from what."""
-    first = rows[rows["role"].eq("primary")]
-    groups = ", ".join(dict.fromkeys(rows["group"]))
-    lines = [f"{groups}: {unescape(title(r))} on {r.dataset}: {interval(r)}, {r.verdict}" for r in first.itertuples()][
-        :2
-    ]
-    many = {v: int(rows["verdict"].str.startswith(v).sum()) for v in ("better", "worse", "no difference shown")}
-    named = ", ".join(f"{n} {v}" for v, n in many.items())
-    lines.append(
-        f"{'' if lines else groups + ': '}{'Of' if lines else 'of'} {len(rows)} rows: {named}, against {against}"
-    )
-    return "\n".join(lines)
+    """What compared rows say, as a title: how many differ from what, then the rows of the paper's claim."""
+    better, worse = (int(rows["verdict"].str.startswith(v).sum()) for v in ("better", "worse"))
+    found = f"{better} of {len(rows)} rows better than {against}, {worse} worse"
+    lines = [found if better + worse else f"none of {len(rows)} rows is shown to differ from {against}"]
+    for r in rows[rows["role"].eq("primary")].itertuples():
+        lines.append(f"The claim, {unescape(title(r))}, {r.dataset}: {interval(r)}, {r.verdict}")
+    return f"{', '.join(dict.fromkeys(rows['group']))}: " + "\n".join(lines)
+
+
+def pages(frame: pd.DataFrame, n: int = 10) -> list[pd.DataFrame]:
+    """A table's compared rows cut for figures of at most n rows: whole families (dataset, method) where they fit."""
+    found: list[pd.DataFrame] = []
+    for _, family in frame[frame["delta"].notna()].groupby(["dataset", "method"], sort=False):
+        for part in (family.iloc[i : i + n] for i in range(0, len(family), n)):
+            if found and len(found[-1]) + len(part) <= n:
+                found[-1] = pd.concat([found[-1], part])
+            else:
+                found.append(part)
+    return found
 
 
 def draw_curves(

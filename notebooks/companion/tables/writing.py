@@ -10,7 +10,7 @@ import pandas as pd
 
 from companion.methods import METHODS
 from companion.records import profiles
-from companion.tables.engine import FINE, paper_key
+from companion.tables.engine import paper_key
 from labelaug_core.cache import write_files
 
 OTHER = {2: "the reference FFN", 3: "the reference FFN", 4: "the same method without the option"}
@@ -40,19 +40,18 @@ def interval(row, name: str = "delta") -> str:
 
 
 def title(row) -> str:
-    """A row's method: its name, its decoding where there are two, its option."""
+    """A row's method as text for Markdown: its name, its decoding where there are two, its option."""
     name = METHODS[row.method].title if row.method in METHODS else row.method
     option = "" if str(row.option).startswith("decode=") else row.option
-    notes = [str(v) for v in (row.decode, option) if isinstance(v, str) and v]
-    return plain(name + (f" ({'; '.join(notes)})" if notes else ""))
+    return plain(" · ".join(str(v) for v in (name, row.decode, option) if isinstance(v, str) and v))
 
 
 def said(row) -> str:
     """A row's verdict with its p-value and, where the paper has a number, the verdict on that."""
     p = row.p_value if row.role == "control" else row.p_holm
-    shown = number(p, "p {:.3f}").replace("p 0.000", "p < 0.001")
+    shown = number(p, " (p {:.3f})").replace("p 0.000", "p < 0.001")
     role = row.role if row.role in ("control", "primary") else ""
-    return plain(", ".join(filter(None, [row.verdict, shown, role, row.paper_verdict])))
+    return plain("; ".join(filter(None, [row.verdict + shown, role, row.paper_verdict])))
 
 
 def markdown(frame: pd.DataFrame, table: int = 3) -> str:
@@ -70,8 +69,9 @@ def markdown(frame: pd.DataFrame, table: int = 3) -> str:
         "paper": [number(r.paper) + number(r.paper_delta, " ({:+.2f})") for r in rows],
         "verdict": [said(r) for r in rows],
     }
-    if table == 4:
+    if table == 4:  # the paper prints differences alone
         del shown["joining alone [95 %]"]
+        shown["paper"] = [number(r.paper_delta, "{:+.2f}") for r in rows]
     return as_markdown(pd.DataFrame(shown))
 
 
