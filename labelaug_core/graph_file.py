@@ -65,32 +65,33 @@ def _names(value, where: str) -> list[str]:
     out = []
     for item in value if isinstance(value, list) else [value]:
         out += _names(item, where) if isinstance(item, list) else [item]
-    for item in out:
-        if not isinstance(item, str) or not item.strip():
-            raise GraphError(
-                f"{where}: {item!r} is not a node name (a text; put it in quotes if YAML reads it otherwise)"
-            )
-        if item == EOP:
-            raise GraphError(f"{where}: {EOP!r} is the end of a path and cannot name a node")
+    if wrong := [item for item in out if not isinstance(item, str) or not item.strip()]:
+        raise GraphError(f"{where}: {_all(wrong)} is not a node name (a text; quote it if YAML reads it otherwise)")
+    if EOP in out:
+        raise GraphError(f"{where}: {EOP!r} is the end of a path and cannot name a node or a group")
     if twice := [item for item, times in Counter(out).items() if times > 1]:
-        raise GraphError(f"{where}: {twice[0]!r} is listed twice")
+        raise GraphError(f"{where}: {_all(twice)} is listed twice")
     return out
+
+
+def _all(names) -> str:
+    """All names of a message: 'a', 'b'."""
+    return ", ".join(f"{name!r:.60}" for name in names)
 
 
 def _only(mapping, allowed: set[str], where: str) -> dict:
     if not isinstance(mapping, dict):
         raise GraphError(f"{where}: expected `key: value` lines, got {mapping!r:.60}")
     if unknown := sorted(set(mapping) - allowed):
-        raise GraphError(f"{where}: unknown key {unknown[0]!r} (allowed: {', '.join(sorted(allowed))})")
+        raise GraphError(f"{where}: unknown key {_all(unknown)} (allowed: {', '.join(sorted(allowed))})")
     return mapping
 
 
 def graph_from_dict(data: dict, file: str) -> LabelGraph:
     """Build a LabelGraph out of the parsed YAML; the rules are checked here (see load_graph)."""
     _only(data, {"name", "root", "sources", "notes", "groups", "labels"}, file)
-    for key in ("root", "groups", "labels"):
-        if not data.get(key):
-            raise GraphError(f"{file}: the key {key!r} is missing or empty")
+    if missing := [key for key in ("root", "groups", "labels") if not data.get(key)]:
+        raise GraphError(f"{file}: the key {_all(missing)} is missing or empty")
     roots = _names(data["root"], f"{file}: root")
     if len(roots) != 1:
         raise GraphError(f"{file}: root: a graph has one root, this file names {len(roots)}")
@@ -103,7 +104,7 @@ def graph_from_dict(data: dict, file: str) -> LabelGraph:
     if not isinstance(data["groups"], dict):
         raise GraphError(f"{file}: groups: expected `group: ...` lines")
     for g, spec in data["groups"].items():
-        where = f"{file}: group {g!r}"
+        _names(g, where := f"{file}: group {g!r}")
         _only(spec, {"question", "below", "columns", "nodes", "exclusive"}, where)
         nodes = spec.get("nodes")
         if not nodes:
@@ -123,8 +124,8 @@ def graph_from_dict(data: dict, file: str) -> LabelGraph:
                 dict.fromkeys(below + (_names(row, f"{file}: node {v!r}") if row not in (None, []) else []))
             )
             group[v] = g
-            if not parents[v]:
-                raise GraphError(f"{file}: node {v!r} is an orphan: it has no parent (`below:` of its group, or a row)")
+    if orphans := [v for v in group if not parents[v]]:
+        raise GraphError(f"{file}: node {_all(orphans)} is an orphan: no parent (`below:` of its group, or a row)")
     if not isinstance(data["labels"], dict):
         raise GraphError(f"{file}: labels: expected `dataset: ...` lines")
     labels = {d: _labels(spec, parents, group, f"{file}: labels of {d!r}") for d, spec in data["labels"].items()}
@@ -168,22 +169,19 @@ def _labels(spec, parents: dict, group: dict, where: str) -> dict[str, str]:
         table |= {v: v for v, h in group.items() if h == g}
     nodes = spec.get("nodes") or {}
     table |= nodes if isinstance(nodes, dict) else {v: v for v in _names(nodes, where)}
-    for class_name, v in table.items():
-        if not isinstance(v, str) or v not in group:
-            raise GraphError(f"{where}: class {class_name!r}: the graph has no node {v!r}")
+    if wrong := {c: v for c, v in table.items() if not isinstance(v, str) or v not in group}:
+        raise GraphError(f"{where}: class {_all(wrong)}: the graph has no node {_all(wrong.values())}")
     if not table:
         raise GraphError(f"{where}: no label")
     for what, names in (("class", [normalise(c) for c in table]), ("node", list(table.values()))):
         if twice := [n for n, times in Counter(names).items() if times > 1]:
-            raise GraphError(f"{where}: {what} {twice[0]!r} is given twice")
+            raise GraphError(f"{where}: {what} {_all(twice)} is given twice")
     return table
 
 
 def _validate(graph: LabelGraph, file: str) -> None:
-    for v, ps in graph.parents.items():
-        for p in ps:
-            if p not in graph.parents:
-                raise GraphError(f"{file}: node {v!r}: its parent {p!r} is in no group")
+    if lost := {v: p for v, ps in graph.parents.items() for p in ps if p not in graph.parents}:
+        raise GraphError(f"{file}: node {_all(lost)}: its parent {_all(dict.fromkeys(lost.values()))} is in no group")
     try:
         cycle = [v for v, _ in nx.find_cycle(graph.networkx)]
         raise GraphError(f"{file}: the nodes {' -> '.join([*cycle, cycle[0]])} form a cycle")
@@ -194,4 +192,4 @@ def _validate(graph: LabelGraph, file: str) -> None:
         if useful.intersection(graph.children(v)):
             useful.add(v)
     if dead := [v for v in graph.nodes if v not in useful]:
-        raise GraphError(f"{file}: node {dead[0]!r} leads to no label of any dataset")
+        raise GraphError(f"{file}: node {_all(dead)} leads to no label of any dataset")

@@ -53,9 +53,7 @@ class PathHead(nn.Module):
     Raises GraphError naming groups of the graph whose members do not compete: their paths would not sum to 1.
     """
 
-    def __init__(
-        self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, settings: PathSettings | None = None
-    ):
+    def __init__(self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, settings: PathSettings | None = None):
         super().__init__()
         self.settings = settings = settings or PathSettings()
         self.decoder = PathDecoder(graph, d, settings.hidden)
@@ -63,7 +61,9 @@ class PathHead(nn.Module):
         self.fine_tree = PrefixTree(graph, labels[:n_fine], None, settings.literal)
         if wrong := {g for g in self.tree.block_group if g != EOP and not graph.exclusive[g]}:
             names = ", ".join(map(repr, sorted(wrong)))
-            raise GraphError(f"{graph.name}: a sample with one label needs groups that compete; `exclusive: false`: {names}")
+            raise GraphError(
+                f"{graph.name}: a sample with one label needs groups that compete; `exclusive: false`: {names}"
+            )
         self.register_buffer("b", torch.tensor(0.0))  # the average baseline b(r) of Eq. 5: a running mean
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:

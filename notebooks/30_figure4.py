@@ -45,8 +45,8 @@ from companion.records import profiles
 from companion.runs import load_task
 from companion.drawing import draw_graph, draw_steps, figure_4
 from labelaug_core.encoders import build_encoder
-from labelaug_core.explain import choose, explain, format_explanation, trained
-from companion.tables.engine import write_figure
+from labelaug_core.explain import explain, format_explanation, trained
+from companion.tables.writing import write_figure
 from labelaug_core.training import to_tensor
 
 profiles.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())

@@ -222,7 +222,9 @@ def test_expected_reward_is_over_all_complete_paths():
     y = torch.arange(5)
     path_logp = tree.path_log_probs(decoder.slot_log_probs(make_features(5), tree))
     own = losses.expected_reward(path_logp, own_paths(tree, y))
-    torch.testing.assert_close(own, losses.expected_reward(path_logp, losses.reward(tree, y).double()), atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        own, losses.expected_reward(path_logp, losses.reward(tree, y).double()), atol=1e-10, rtol=0
+    )
 
 
 def check_sequence(graph: LabelGraph, labels: list[str], n: int | None) -> None:
@@ -281,7 +283,9 @@ def test_one_question_is_plain_cross_entropy():
             torch.testing.assert_close(loss, -tree.label_log_probs(slot_logp).exp()[range(7), y].mean())
             continue
         torch.testing.assert_close(loss, plain, atol=1e-10, rtol=0)
-        for a, b in zip(torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True), expected, strict=True):
+        for a, b in zip(
+            torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True), expected, strict=True
+        ):
             assert (a is None) == (b is None) or (a if b is None else b).abs().max() == 0
             if a is not None and b is not None:
                 torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)

@@ -295,7 +295,9 @@ def test_one_batch_is_learned_by_heart(options):
         optimizer.step()
     exact, decoded, after = accuracy(head, x, y)
     assert exact > 0.99
-    assert decoded > 0.99 or head.settings.objective == "marginal"  # the marginal is content if one question finds the label
+    assert (
+        decoded > 0.99 or head.settings.objective == "marginal"
+    )  # the marginal is content if one question finds the label
     assert after < 0.5 * before
 
 
@@ -467,7 +469,10 @@ def test_a_coarse_sample_never_trains_the_stop(objective, coarse):
     """cat is coarse, dog is evaluated and lies above beagle: no coarse image says whether a dog is a beagle."""
     data = {
         "root": "animal",
-        "groups": {"species": {"below": "animal", "nodes": ["cat", "dog"]}, "breed": {"nodes": {"beagle": "dog", "Manx": "cat"}}},
+        "groups": {
+            "species": {"below": "animal", "nodes": ["cat", "dog"]},
+            "breed": {"nodes": {"beagle": "dog", "Manx": "cat"}},
+        },
         "labels": {"fine": {"nodes": ["dog", "beagle", "Manx"]}, "coarse": {"nodes": ["cat"]}},
     }
     head = make_head(build(data), objective=objective, coarse=coarse)

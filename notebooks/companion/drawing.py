@@ -1,6 +1,7 @@
 """Pictures of label graphs, the path decoder and explanations, after the paper's Figures 1 to 4 (an inch a unit)."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import networkx as nx
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 from matplotlib.path import Path as Curve
@@ -221,6 +222,19 @@ def draw_steps(ax, steps) -> None:
     ax.set_yticks(range(len(steps)), [s.question for s in reversed(steps)], **NAME)
     ax.set(xlim=(-1, 1), xticks=[-1, 0, 1], xticklabels=["1", "0", "1"])
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def choose_for_figure_4(explanations: list, node: str, n: int, seed: int) -> list[int]:
+    """At most n of the samples whose path goes through the node, by rule and seed (Figure 4).
+
+    Half of them on deterministic and half on nondeterministic paths where there are enough of both; Algorithm 2's own
+    paths before those that were asked for; among equals at random. Right or wrong plays no part.
+    """
+    order = [i for i in np.random.default_rng(seed).permutation(len(explanations)) if node in explanations[i].path]
+    order.sort(key=lambda i: not explanations[i].greedy)  # stable: equals stay in random order
+    certain, uncertain = ([int(i) for i in order if explanations[i].deterministic is kind] for kind in (True, False))
+    k = min(len(certain), max(n - len(uncertain), n // 2))
+    return certain[:k] + uncertain[: n - k]
 
 
 CERTAIN, UNCERTAIN = "#2f6db5", "#2e9b48"  # frames of Figure 4: deterministic, nondeterministic
