@@ -40,7 +40,7 @@ from companion.records import profiles
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import GRAPHS, graph_from_dict, load_graph
 from labelaug_core.joining.report import label_relations
-from companion.tables.engine import write_figure
+from companion.tables.writing import write_figure
 
 profiles.check_parameters(globals(), ["profile"])
 

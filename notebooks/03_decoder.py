@@ -44,7 +44,7 @@ from companion.records import profiles
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.graph_file import graph_from_dict, load_graph
 from labelaug_core.prefix_tree import PrefixTree
-from companion.tables.engine import write_figure
+from companion.tables.writing import write_figure
 
 profiles.check_parameters(globals(), ["seed", "d", "hidden", "profile"])
 torch.set_default_dtype(torch.float64)  # double precision: the numbers below come out alike on every machine

@@ -42,7 +42,7 @@ from companion.datasets import pet
 from companion.datasets import toy
 from labelaug_core.data import DataError, Texts
 from labelaug_core.graph_file import load_graph
-from companion.tables.engine import as_markdown, plain
+from companion.tables.writing import as_markdown, plain
 
 spec = records.load_profile(profile)
 out = records.OUT / "results" / profile

@@ -42,10 +42,10 @@ import numpy as np
 import torch
 
 from companion.records import profiles
-from companion.runs import load_task
-from companion.drawing import draw_graph, draw_steps, figure_4
+from companion.runs import load_task, trained
+from companion.drawing import choose_for_figure_4, draw_graph, draw_steps, figure_4
 from labelaug_core.encoders import build_encoder
-from labelaug_core.explain import explain, format_explanation, trained
+from labelaug_core.explain import explain, format_explanation
 from companion.tables.writing import write_figure
 from labelaug_core.training import to_tensor
 
@@ -95,7 +95,7 @@ def figure_rows(g: str) -> dict:
         own = [e for e in found if e.greedy]
         kinds = [(sum(e.deterministic for e in es), sum(not e.deterministic for e in es)) for es in (own, found)]
         note = "Algorithm 2: {} blue, {} green\nasked: {} blue, {} green".format(*sum(kinds, ()))
-        chosen = choose(asked[question], node, n_images, seed)
+        chosen = choose_for_figure_4(asked[question], node, n_images, seed)
         cells = [(images[g][np.array([i])][0], asked[question][i], task.labels[task.test.y[i]]) for i in chosen]
         rows[node] = (note, cells)
     return rows

@@ -54,7 +54,8 @@ from labelaug_core.graph_file import load_graph
 from companion.interpret import answers, mistakes, open_groups, path_correctness, rating_summary, reliability
 from companion.methods import METHODS, variant
 from labelaug_core.prefix_tree import PrefixTree
-from companion.tables.engine import as_markdown, load_cell, plain, write_figure
+from companion.tables.engine import Scores, read_scores
+from companion.tables.writing import as_markdown, plain, write_figure
 from labelaug_core.training import to_tensor
 
 torch.set_num_threads(1)
@@ -65,10 +66,8 @@ group = group or groups[0]
 cells = [c for g in groups for c in profiles.cells(profile, g) if not c["option"]]
 found = {}  # name -> (the cell, the predictions of each of its seeds that has a valid record)
 for c in cells:
-    name, x = profiles.cell_name(**c), load_cell(results, profile, c)
-    if not isinstance(x, str):
-        record = store.read(results, name)
-        found[name] = c, [record.of(s) for s in x["seeds"]]
+    if isinstance(x := read_scores(profile, c), Scores):
+        found[profiles.cell_name(**c)] = c, [x.record.of(s) for s in x.seeds]
 graphs = {g: load_graph(profiles.cell_settings(profile, **next(c for c in cells if c["group"] == g))["source"]) for g in groups}
 labels = {g: graph.label_nodes(next(iter(graph.labels))) for g, graph in graphs.items()}  # the fine labels come first
 print(f"{len(found)} of {len(cells)} cells have records")
@@ -96,7 +95,7 @@ for g in groups:
 # The control, *attributes untold*: the same decoder on a graph in which every breed may have every attribute. Nothing
 # ever told it which breeds are tabbies, so its node Tabby-Color is a node without a meaning.
 #
-# Intervals: 95 %, seeds and test images drawn again.
+# Intervals: 95 %, seeds and test images as crossed random effects (notebook 22).
 
 # %%
 def correctness(cell: dict, predictions: list) -> pd.DataFrame | None:

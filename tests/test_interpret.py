@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 import torch
 from companion import interpret
+from companion.drawing import choose_for_figure_4
+from companion.tables.statistics import crossed
 from helpers import build
 from torch import nn
 
-from labelaug_core.explain import best_through, choose, explain, format_explanation
-from labelaug_core.label_aug import PathHead
-from labelaug_core.training import Classifier
+from labelaug_core.explain import best_through, explain, format_explanation
+from labelaug_core.label_aug import PathHead, PathSettings
+from labelaug_core.training import Classifier, TrainingSettings
 
 GRAPH = build()  # Brit is Shorthair and comes in two colours: [Solid, Tabby] is its open group
 FINE = GRAPH.label_nodes("fine")
@@ -31,7 +33,8 @@ class Encoder(nn.Module):
 
 def classifier(seed: int = 2) -> Classifier:
     torch.manual_seed(seed)
-    model = Classifier(Encoder(), lambda d: PathHead(GRAPH, FINE, len(FINE), d, hidden=6), trunk=16)
+    settings = PathSettings(hidden=6)
+    model = Classifier(Encoder(), lambda d: PathHead(GRAPH, FINE, len(FINE), d, settings), TrainingSettings(trunk=16))
     with torch.no_grad():
         model.head.decoder.score.weight *= 8  # far from uniform
         model.head.decoder.start.weight *= 8
@@ -45,7 +48,7 @@ def images(n: int, seed: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("through", [None, "color"])
 def test_an_explanation_depends_on_its_own_sample_alone(through):
     model, x = classifier(), images(12)
-    model(x, torch.zeros(12, dtype=torch.long))  # leaves the batch's statistics in the normalisation
+    model.features(x)  # leaves the batch's statistics in the normalisation
     together = explain(model, x, through)
     for i, e in enumerate(together):
         alone = explain(model.train(), x[i : i + 1], through)[0]
@@ -91,11 +94,11 @@ def test_the_best_path_through_a_question_is_found_by_enumeration():
 def test_figure_4_chooses_by_rule():
     model, x = classifier(), images(300)
     explanations = explain(model, x, "color")
-    chosen = choose(explanations, "Tabby", 8, seed=3)
-    assert chosen == choose(explanations, "Tabby", 8, seed=3) and len(set(chosen)) == 8
+    chosen = choose_for_figure_4(explanations, "Tabby", 8, seed=3)
+    assert chosen == choose_for_figure_4(explanations, "Tabby", 8, seed=3) and len(set(chosen)) == 8
     assert all("Tabby" in explanations[i].path for i in chosen)
     assert sum(explanations[i].deterministic for i in chosen) == 4  # there are enough of both kinds
-    assert choose(explanations, "no such node", 8, seed=3) == []
+    assert choose_for_figure_4(explanations, "no such node", 8, seed=3) == []
 
 
 # Two Brits, one Coon, one Pug. Paths: 0 Short>Brit, 1 Short... are looked up by their nodes.
@@ -142,6 +145,14 @@ def test_the_interval_of_a_share_covers_it_and_shrinks():
         widths.append(high - low)
     assert widths[1] < widths[0] / 3
     assert np.isnan(interpret.share(np.zeros((2, 3)), np.zeros((2, 3)))).all()
+    value, low, high = interpret.share(np.ones((4, 10)), np.ones((4, 10)))  # ten of ten images, as each seed says
+    assert (value, high) == (1, 1) and low == pytest.approx(0.025 ** (1 / 10))
+
+
+def test_the_interval_of_a_share_is_that_of_a_mean_where_every_sample_is_counted():
+    right = np.random.default_rng(1).random((5, 200)) < 0.7
+    by_hand = crossed(right)
+    assert interpret.share(right, np.ones_like(right)) == pytest.approx((by_hand.mean, by_hand.low, by_hand.high))
 
 
 def test_answers_are_the_decoders_own_probabilities():
@@ -160,7 +171,7 @@ def test_answers_are_the_decoders_own_probabilities():
     assert found[found["question"] == "color"]["open"].tolist() == [True, True, False]
 
 
-def test_calibration_of_honest_and_of_boastful_probabilities():
+def test_calibration_of_right_and_of_too_high_probabilities():
     rng = np.random.default_rng(0)
     p = rng.random(40_000)
     stated, observed, size, ece = interpret.reliability(p, rng.random(40_000) < p)

@@ -1,12 +1,10 @@
-"""Is the decision right, are its probabilities honest, how far off are its mistakes? Functions of predictions alone.
+"""Is the decision right, are its probabilities calibrated, how far off are its mistakes? Functions of predictions alone.
 
 Predictions are those beside the records: label, path and, where the true attributes are known, log p of every path.
 Samples are test images; `truth` is the true node of every group of each of them, as drawn (Sec. 4.4).
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import networkx as nx
 import numpy as np
@@ -16,6 +14,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.proportion import proportion_confint
 
+from companion.tables.statistics import crossed, influence
 from labelaug_core.explain import best_through, path_nodes
 from labelaug_core.graph import LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
@@ -34,23 +33,22 @@ def open_groups(graph: LabelGraph, labels: list[str]) -> dict[str, dict[str, int
     return found
 
 
-@lru_cache(maxsize=8)
-def _draws(k: int, m: int, n: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """How often each of k seeds [n, k] and each of m samples [n, m] is drawn, n times."""
-    rng = np.random.default_rng(0)
-    return tuple(rng.multinomial(size, [1 / size] * size, size=n).astype(float) for size in (k, m))
-
-
 def share(above: np.ndarray, below: np.ndarray) -> tuple[float, float, float]:
-    """sum(above) / sum(below), both [seeds, samples], and its 95 % interval, seeds and samples drawn again.
+    """sum(above) / sum(below), both [S, N] (seeds x samples) in [0, 1], and its 95 % interval, within [0, 1].
 
-    As evaluation.hierarchical_bootstrap, for a share of samples that differ by seed. nan where none is counted.
+    The interval is that of companion.tables.statistics.crossed on influence values: seeds and samples at random. Where
+    the share is 0 or 1 no value varies, and the interval is that of Clopper and Pearson for the samples counted by some
+    seed. NaN where none is counted, and for the interval of one value.
     """
     if not below.any():
         return (np.nan,) * 3
-    seeds, samples = _draws(*below.shape)
-    a, b = ((samples @ x.T.astype(float) * seeds).sum(1) for x in (above, below))
-    return (above.sum() / below.sum(), *np.quantile(a[b > 0] / b[b > 0], [0.025, 0.975]))
+    value, n = above.sum() / below.sum(), int(below.any(0).sum())
+    if np.array_equal(above, below) or not above.any():
+        return (value, *proportion_confint(round(value * n), n, method="beta"))
+    if above.size < 2:
+        return value, np.nan, np.nan
+    found = crossed(influence(above, below, pooled=True))
+    return value, max(found.low, 0.0), min(found.high, 1.0)
 
 
 def path_correctness(
@@ -153,7 +151,7 @@ def rating_summary(ratings: pd.DataFrame) -> dict[str, object]:
     return row | {"verdict": "rated"}
 
 
-# -- honest probabilities -----------------------------------------------------------------------------------------
+# -- calibration --------------------------------------------------------------------------------------------------
 
 
 def reliability(p: np.ndarray, right: np.ndarray, bins: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
