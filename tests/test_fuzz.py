@@ -30,6 +30,7 @@ from labelaug_core.encoders import SmallCNN
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import GRAPHS, graph_from_dict, load_graph
 from labelaug_core.joining import folder
+from labelaug_core.joining.texts import read_texts
 
 ROOT = Path(__file__).parents[1]
 
@@ -315,13 +316,17 @@ def pictures() -> list[bytes]:
         ("bmp", "P"),
         ("webp", "RGB"),
         ("webp", "RGBA"),
+        ("avif", "RGB"),
+        ("jpeg2000", "RGB"),
+        ("ppm", "L"),
         ("tiff", "RGB"),
         ("tiff", "F"),
     ]
     found = []
     for kind, mode in kinds:
         image = Image.fromarray(noise, "RGBA")
-        image = Image.new(mode, image.size) if mode == "I;16" else image.convert("RGB").convert(mode)
+        deep = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)  # 16 bits
+        image = deep if mode == "I;16" else image.convert("RGB").convert(mode)
         for options in ({}, {"jpeg": {"progressive": True}, "tiff": {"compression": "tiff_lzw"}}.get(kind, {})):
             image.save(buffer := io.BytesIO(), kind, **options)
             found.append(buffer.getvalue())
@@ -388,6 +393,11 @@ WORDS += [
     "null",
     "9" * 5_000,
     '"label": ["Pug"],',
+    '"label": {"choices": ["Pug"]},',
+    '"label": true,',
+    ",1.0\n",
+    ";",
+    "e\u0301",
     "x" * 200_000,
     "\u2028",
     "😀",
@@ -407,7 +417,7 @@ def test_random_texts(tmp_path, record_property, n):
     def check(example):
         path = tmp_path / f"fine{example[0]}"
         path.write_bytes(example[1])
-        if (texts := read(folder.read_texts, path, DataError)) is None:
+        if (texts := read(read_texts, path, DataError)) is None:
             return
         valid.append(texts)
         try:
