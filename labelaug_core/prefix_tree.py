@@ -193,15 +193,11 @@ class PrefixTree(nn.Module):
         inside = [[v in path for path in self.paths] for v in self.labels[self.n_evaluated :]]
         ending = self.path_label == torch.arange(self.n_evaluated)[:, None]
         earned = torch.cat([ending, torch.tensor(inside, dtype=torch.bool).view(-1, len(self.paths))])
-        self._keep(
-            "earned", earned & self.complete, torch.float
-        )  # [K, P]: stops at it; a coarse label: goes through it
+        self._keep("earned", earned & self.complete, torch.float)  # [K, P]: stops at it; coarse: goes through it
 
     def _index_wanted(self) -> None:
         """Of each label the states that matter: there, or later on the way, something is decided."""
-        decides = (
-            (self.block_size > 1)[self.slot_block] | ~self.block_exclusive[self.slot_block] | (self.slot_stop >= 0)
-        )
+        decides = ((self.block_size > 1) | ~self.block_exclusive)[self.slot_block] | (self.slot_stop >= 0)
         decides = torch.cat([decides, torch.zeros(1, dtype=torch.bool)])[self.path_slots]  # [P, T]
         decides = decides.flip(1).cumsum(1).flip(1) > 0
         for name, paths in (("wanted", True), ("wanted_certain", self.deterministic[:, None])):  # [K, S] each
