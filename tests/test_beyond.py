@@ -1,8 +1,6 @@
 """The extra heads, estimators, data and runs of notebook 40; the heads are checked by enumeration."""
 
 import itertools
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +8,10 @@ import torch
 from companion import controls as beyond_runs
 from companion.heads import neighbours as beyond
 from companion.records import store as records
-from companion.tables import beyond as beyond_report
 
 from labelaug_core import losses
 from labelaug_core.data import DataError, Split, Task
 from labelaug_core.graph_file import load_graph
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -237,38 +232,3 @@ def test_hiclass_learns_breeds_also_beside_samples_of_which_the_species_is_all_t
     for which in (task, beyond_runs.relabel(task, 0.5, 0, ["species"])):
         found = beyond_runs.run(tmp_path, str(len(which.train)), short("hiclass"), which, 0)
         assert found["right"].mean() > 0.95 and found["validation"] > 0.95 and (found["p_exact"] <= 1).all()
-
-
-def test_a_table_keeps_the_other_groups_rows_and_corrects_over_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "OUT", tmp_path)
-    arms = [{"right": np.random.default_rng(i).random((6, 50)) < 0.5 + 0.2 * i} for i in range(3)]
-    rows = [beyond_report.row(arms[0]), *(beyond_report.row(a, arms[0]) for a in arms[1:])]
-    beyond_report.write(rows, "when", "toy", "pet")
-    frame = beyond_report.write(rows[:2], "when", "toy", "critters")
-    both = beyond_report.read("toy", "when")
-    assert both["group"].tolist() == ["critters"] * 2 + ["pet"] * 3
-    assert frame["p_holm"].iloc[1] == frame["p"].iloc[1]
-    last = both.iloc[3:]
-    assert last["p_holm"].min() == pytest.approx(2 * last["p"].min(), abs=1e-3)
-    beyond_report.write(rows, "when", "toy", "critters")
-    assert len(beyond_report.read("toy", "when")) == 6
-    y = np.arange(50) // 25  # two classes of equal size: nothing changes
-    equal = beyond_report.by_class(arms[1] | {"y": np.stack([y] * 6)}, arms[0])
-    assert [equal[k] for k in ("delta", "ci_low", "ci_high")] == pytest.approx(
-        [rows[1][k] for k in ("delta", "ci_low", "ci_high")]
-    )
-    rare = arms[1] | {"y": np.stack([(np.arange(50) == 7).astype(int)] * 6)}  # one sample is a class: it counts a half
-    gain = 100.0 * (arms[1]["right"].astype(float) - arms[0]["right"])
-    expected = (gain[:, 7].mean() + np.delete(gain, 7, 1).mean()) / 2
-    assert beyond_report.by_class(rare, arms[0])["delta"] == pytest.approx(expected)
-    wide = beyond_report.row(arms[1], arms[0], m=2)
-    assert wide["ci_low"] < rows[1]["ci_low"] and wide["ci_high"] > rows[1]["ci_high"]
-
-
-def test_the_summary_at_the_top_of_the_notebook_is_that_of_the_committed_tables(monkeypatch):
-    monkeypatch.setattr(records, "OUT", ROOT)
-    cells = json.loads((ROOT / "notebooks" / "40_beyond_the_paper.ipynb").read_text(encoding="utf-8"))["cells"]
-    top = next(c for c in cells if "at_the_top = " in "".join(c["source"]))
-    shown = "".join(top["outputs"][0]["data"]["text/markdown"])
-    for profile in ("toy", "cpu"):
-        assert (said := beyond_report.answers(profile)) and said in shown

@@ -21,9 +21,10 @@ import psutil
 import pytest
 import torch
 from companion import widgets
+from companion.records import profiles
 from companion.records import store as records
 from companion.runs import run_seed
-from companion.tables import engine as reporting
+from companion.tables import engine, writing
 from PIL import Image
 from test_batch import batch, copy, shrink, table  # noqa: F401 (copy is a fixture)
 from test_training import Drawings, features_task
@@ -137,13 +138,14 @@ def full(folder: Path):
 def on_a_full_disk(folder: Path) -> None:
     """Run inside the small file system: each writer fails with one error that names its file, changes nothing that was
     there, leaves nothing behind, and works again when there is space."""
-    reporting.records.OUT = folder
+    profiles.OUT = folder
     record = records.record_path(folder, "cell", 0)
-    frame, figure = pd.DataFrame({"mean": [1.0]}), plt.figure()
+    figure, texts = plt.figure(), ("option", "decode", "role", "verdict", "paper_verdict")
+    frame = pd.DataFrame([dict.fromkeys(engine.COLUMNS, 0) | dict.fromkeys(texts, "")])
     writers = {
         "cell__seed0": lambda v: records.write_record(record, {"data": v}, {"y": np.full(9, v)}),
-        "table3": lambda v: reporting.write_table(frame + v, "toy", 3, f"mean {v}"),
-        "figure1": lambda v: (figure.suptitle(str(v)), reporting.write_figure(figure, "toy", "figure1")),
+        "table3": lambda v: writing.write_table(frame.assign(mean=v), "toy", 3),
+        "figure1": lambda v: (figure.suptitle(str(v)), writing.write_figure(figure, "toy", "figure1")),
         "ratings.csv": lambda v: widgets.write_rating(folder / "ratings.csv", dict.fromkeys(widgets.COLUMNS, str(v))),
     }
     for name, write in writers.items():

@@ -18,9 +18,7 @@ import yaml
 from companion import drawing, widgets
 from companion.datasets import toy
 from companion.records import store as records
-from companion.tables import engine as reporting
-from companion.tables import sentences as report
-from companion.tables import text as text_report
+from companion.tables import engine, writing
 from helpers import build
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -227,21 +225,22 @@ TABLE = {"table", "thead", "tbody", "tr", "th", "td"}
 
 @pytest.mark.parametrize("name", [*NAMES, "two\nlines | and a cell"])
 def test_a_name_in_a_table_is_text(name):
-    page = rendered(reporting.as_markdown(pd.DataFrame({"label": [reporting.plain(name)], "n": [7]})))
+    page = rendered(writing.as_markdown(pd.DataFrame({"label": [writing.plain(name)], "n": [7]})))
     assert page.tags == TABLE and [c.strip() for c in page.cells[:2]] == ["label", "n"]
     assert [" ".join(c.split()) for c in page.cells[2:4]] == [" ".join(name.split()), "7"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_tables_show_groups_options_and_verdicts_as_text(name):
-    row = dict.fromkeys([*reporting.COLUMNS, *text_report.MORE], np.nan)
+    row = dict.fromkeys(engine.COLUMNS, np.nan)
     row |= {"group": name, "dataset": name, "method": name, "option": name, "verdict": name, "n_seeds": 0}
+    row |= {"role": "", "decode": "", "paper_verdict": name}
     frame = pd.DataFrame([row])
-    tables = [reporting.markdown(frame), reporting.markdown(frame, table=4)]
-    said = report.sentence(next(frame.itertuples()), 3)
-    for text in (*tables, reporting.as_markdown(pd.DataFrame({"sentence": [said]}))):
+    tables = [writing.markdown(frame, table) for table in (2, 3, 4)]
+    said = writing.sentence(next(frame.itertuples()), 3)
+    for text in (*tables, writing.as_markdown(pd.DataFrame({"sentence": [said]}))):
         page = rendered(text)
-        assert page.tags == TABLE and sum(name in cell for cell in page.cells) >= (4 if text in tables else 1)
+        assert page.tags == TABLE and sum(name in cell for cell in page.cells) >= (3 if text in tables else 1)
 
 
 def test_a_name_in_a_figure_is_text():
