@@ -46,6 +46,10 @@ class LabelGraph:
     question: dict[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        sets = ", ".join(f"{dataset} ({len(table)})" for dataset, table in self.labels.items())
+        return f"<LabelGraph {self.name!r}: {len(self.parents)} nodes; labels: {sets}>"
+
     # -- structure ------------------------------------------------------------------------------------------
 
     @property
@@ -182,4 +186,5 @@ class LabelGraph:
             parents[v] = tuple(p for p in near if p in kept or p not in known)
         group = {v: g for v, g in self.group.items() if v in parents}
         exclusive = {g: e for g, e in self.exclusive.items() if g in group.values()}
-        return replace(self, parents=parents, group=group, exclusive=exclusive)
+        question = {g: text for g, text in self.question.items() if g in exclusive}
+        return replace(self, parents=parents, group=group, exclusive=exclusive, question=question)

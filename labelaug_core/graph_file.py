@@ -49,6 +49,23 @@ def load_graph(source: str | Path) -> LabelGraph:
     return graph_from_dict(data, path.name)
 
 
+def graph_to_yaml(graph: LabelGraph) -> str:
+    """The graph as the text of a YAML file that load_graph reads back to an equal graph; a line a node, with its parents.
+
+    Nodes come group by group: only in a graph of that order do they keep their positions.
+    """
+    groups: dict[str, dict] = {g: {} for g in graph.exclusive}
+    for v, g in graph.group.items():
+        spec = groups[g] or {"question": graph.question.get(g, f"Which {g}?"), "exclusive": graph.exclusive[g], "nodes": {}}
+        spec["nodes"][v] = list(graph.parents[v])
+        groups[g] = spec
+    data = {"name": graph.name, "root": graph.root, "sources": list(graph.sources), "groups": groups}
+    data["labels"] = {dataset: {"nodes": dict(table)} for dataset, table in graph.labels.items()}
+    form = {"sort_keys": False, "width": 120, "default_flow_style": None}
+    text = yaml.safe_dump(data, allow_unicode=True, **form)
+    return text if yaml.load(text, Loader=_Loader) == data else yaml.safe_dump(data, **form)  # odd characters: escaped
+
+
 def _check_form(text: str) -> None:
     """Before anything is built: a few lines of aliases can stand for billions of names."""
     depth = 0
