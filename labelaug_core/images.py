@@ -127,7 +127,7 @@ def check_images(paths: Iterable[str | Path]) -> None:
         except OSError as error:
             what = unreadable(error)
         if what:
-            broken.append(f"{printable(path)} {what}")
+            broken.append(f"{printable(path)}: {what}")
     if broken:
         count = "one image" if len(broken) == 1 else f"{len(broken)} images"
         raise DataError(f"{count} of {len(paths)}: replace or delete: {listed(broken, '; ')}")

@@ -54,7 +54,7 @@ from companion.records import store as records
 
 records.check_parameters(globals(), ["fine_folder", "coarse_folder", "graph_file", "seed"])
 from companion.runs import fit
-from labelaug_core.joining import folder
+from labelaug_core.joining import folder, report
 from labelaug_core.joining import draft as join
 from labelaug_core.joining import duplicates as near_duplicates
 from labelaug_core.data import DataError
@@ -150,14 +150,14 @@ settings = {"fine": fine_folder, "coarse": coarse_folder, "seed": seed}
 settings |= {"image_size": 32, "test_fraction": 0.8} if miniature else {"image_size": 224, "test_fraction": 0.3}
 task = folder.load(graph, settings)
 print("images:", task.sizes)
-print(join.describe_join(task))
+print(report.describe_join(task))
 
 # %% [markdown]
 # `unplaced` is work for you: seven classes have no known relation to the other dataset. And one guess is wrong, which
 # only a person who knows the animals can see. Row by row:
 
 # %%
-join.join_report(task)
+report.join_report(task)
 
 # %% [markdown]
 # ## 4 Correct it
@@ -236,8 +236,8 @@ if miniature and drafted:
 # %%
 graph = load_graph(graph_path)
 task = folder.load(graph, settings)
-print(join.describe_join(task))
-join.join_report(task)
+print(report.describe_join(task))
+report.join_report(task)
 
 # %% [markdown]
 # **What does each dataset teach?** `sure`: so many training images show this node for certain. `open`: they show it or a
@@ -245,7 +245,7 @@ join.join_report(task)
 # *tabby*: the fine set teaches it through two breeds, the coarse set by its own class. That is the join.
 
 # %%
-join.teaching_report(task)
+report.teaching_report(task)
 
 # %% [markdown]
 # The graph. Yellow is the root, green are labels of either dataset, blue are augmented nodes; a dashed arrow lies on
@@ -364,7 +364,7 @@ for file, samples in (("tickets.csv", tickets), ("mails.csv", others)):
 columns = {"text_column": "message", "label_column": "topic"}
 files = {"fine": texts / "tickets.csv", "coarse": texts / "mails.csv"}
 draft = join.draft_graph(*(folder.class_names(file, columns) for file in files.values()), texts / "desk.yaml")
-print(join.describe_join(folder.load(draft, files | columns)))
+print(report.describe_join(folder.load(draft, files | columns)))
 
 # %% [markdown]
 # The names tell one relation only, the rest is yours to say: moved below *login* and *billing*, in the file
@@ -377,8 +377,8 @@ moved = "      password reset: login\n      invoice wrong: billing\n      refund
 desk = desk[:start].rstrip() + "\n" + moved + desk[end:]
 (texts / "desk.yaml").write_text(desk.replace("      - unplaced\n", "      - billing\n"), encoding="utf-8")
 task_of_texts = folder.load(load_graph(texts / "desk.yaml"), files | columns)
-print(join.describe_join(task_of_texts))
-join.join_report(task_of_texts)
+print(report.describe_join(task_of_texts))
+report.join_report(task_of_texts)
 
 # %% [markdown]
 # A row that is broken is named by its line, and nothing is loaded:

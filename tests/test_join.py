@@ -57,7 +57,7 @@ def test_a_join_never_seen_before_from_the_instructions_alone(mine, capsys):
     second = run_notebook(**mine)
     assert draft.read_text() == text
     assert "unplaced" not in second["graph"].nodes and second["graph"].parents["Dog rose"] == ("roses",)
-    assert "unplaced" not in second["join"].describe_join(second["task"])
+    assert "unplaced" not in second["report"].describe_join(second["task"])
     assert {e.path[-1] for e in second["explanations"]} <= {"Oak_tree", "Beech tree", "Dog rose"}
 
 
