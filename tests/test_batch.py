@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from companion.records import profiles, store
+from companion.runs import load_task, run_seed
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,46 +35,45 @@ def shrink(copy: Path, **changes) -> None:
     profile["training"] |= {"steps": 10, "eval_every": 5}
     group["data"] |= {"n_fine": 5, "n_test": 4, "n_coarse": 3}
     group["cells"] = [{"datasets": ["fine"], "methods": ["ffn", "label-aug"]}]
-    for part in ("ablations", "primary", "tuning"):
-        del group[part]
+    for part in ("ablations", "beyond", "primary", "tuning"):
+        group.pop(part, None)
     profile["groups"] = {"critters": group}
     group["methods"] |= changes
     (copy / "notebooks" / "profiles" / "toy.yaml").write_text(yaml.safe_dump(profile))
 
 
-def batch(copy: Path, *targets: str, wait: bool = True):
-    bin_folder = str(Path(sys.executable).parent)
-    environment = os.environ | {
-        "PYTHONPATH": str(copy),
-        "PATH": f"{bin_folder}:{os.environ['PATH']}",
+def environment(copy: Path) -> dict[str, str]:
+    """In which the copy is run: its own packages, caches and results."""
+    given = os.environ | {
+        "PYTHONPATH": f"{copy}:{copy / 'notebooks'}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "LABELAUG_CACHE": str(copy / "cache"),
         "XDG_CACHE_HOME": str(copy / "xdg"),
     }
-    environment.pop("LABELAUG_OUT", None)
-    command = [
-        "snakemake",
-        "--cores",
-        "2",
-        "--nolock",
-        "--rerun-incomplete",
-        "--rerun-triggers",
-        "mtime",
-        "--keep-going",
-        "--config",
-        "profile=toy",
-        "--",
-        *targets,
-    ]
+    given.pop("LABELAUG_OUT", None)
+    return given
+
+
+def batch(copy: Path, *targets: str, wait: bool = True, **config):
+    """Snakemake on the copy. -> (its output, exit status); wait=False: the process."""
+    command = "snakemake --cores 2 --nolock --rerun-incomplete --rerun-triggers mtime --keep-going --config".split()
+    settings = [f"{k}={v}" for k, v in {"profile": "toy", **config}.items()]
     process = subprocess.Popen(
-        command,
+        [*command, *settings, "--", *targets],
         cwd=copy,
-        env=environment,
+        env=environment(copy),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
     return (process.communicate(timeout=300)[0], process.returncode) if wait else process
+
+
+def seeds_of(copy: Path) -> dict[str, list[int]]:
+    """The recorded seeds of every cell of the copy."""
+    results = copy / "results" / "toy"
+    return {p.stem: store.read(results, p.stem).seeds for p in sorted((results / "runs").glob("[!.]*.json"))}
 
 
 def table(copy: Path) -> pd.DataFrame:
@@ -89,13 +91,14 @@ def test_killed_and_resumed_is_uninterrupted_and_a_second_call_does_nothing(copy
         time.sleep(0.1)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert 1 <= len(list(runs.glob("[!.]*.json"))) < 4
+    assert 1 <= sum(map(len, seeds_of(copy).values())) < 4
     for folder in (copy, whole):
         out, code = batch(folder, "cells")
         assert code == 0, out
         out, code = batch(folder, "report")
         assert code == 0, out
-    assert len(list(runs.glob("[!.]*.json"))) == 4 and not list(runs.glob("*.partial"))
+    assert seeds_of(copy) == {"critters__fine__ffn": [0, 1], "critters__fine__label-aug": [0, 1]}
+    assert not list(runs.glob("*.partial"))
     pd.testing.assert_frame_equal(table(copy), table(whole))
     before = {p: p.stat().st_mtime_ns for p in runs.iterdir()}
     for target in ("cells", "report"):
@@ -108,7 +111,7 @@ def test_a_failing_cell_does_not_stop_the_others_and_keeps_its_notebook(copy):
     shrink(copy, **{"label-aug": {"lr": 1e30}})
     out, code = batch(copy, "cells")
     assert code != 0
-    assert len(list((copy / "results" / "toy" / "runs").glob("critters__fine__ffn__seed*.json"))) == 2
+    assert seeds_of(copy) == {"critters__fine__ffn": [0, 1]}
     kept = (copy / "results" / "toy" / "cells" / "critters__fine__label-aug.ipynb").read_text()
     assert "TrainingError" in kept and "the loss is" in kept
     out, code = batch(copy, "report")
@@ -118,13 +121,56 @@ def test_a_failing_cell_does_not_stop_the_others_and_keeps_its_notebook(copy):
 
 
 def test_a_misspelt_parameter_is_an_error(copy):
-    command = [
-        str(Path(sys.executable).parent / "papermill"),
-        "notebooks/20_train_cell.ipynb",
-        "out.ipynb",
-        "-p",
-        "metod",
-        "ffn",
-    ]
-    done = subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, capture_output=True, text=True)
+    command = "papermill notebooks/20_train_cell.ipynb out.ipynb -p metod ffn".split()
+    done = subprocess.run(command, cwd=copy, env=environment(copy), capture_output=True, text=True)
     assert done.returncode != 0 and "unknown parameter 'metod'" in done.stderr
+
+
+def test_cells_are_verified_by_training_them_again(copy):
+    """As `make verify` does. A changed prediction is found; so is a number of another model."""
+    shrink(copy)
+    assert batch(copy, "cells")[1] == 0
+
+    def again(name: str) -> tuple[str, int]:
+        out, code = batch(copy, "cells", part="verify", cells=1 if name == "one" else 0, out=copy / name)
+        assert code == 0, out
+        command = [sys.executable, "-m", "companion.records.verify", "toy", str(copy / name)]
+        done = subprocess.run(command, cwd=copy, env=environment(copy), capture_output=True, text=True)
+        return done.stdout + done.stderr, done.returncode
+
+    assert again("one") == ("1 cells trained again: 1 the same bits\n", 0)
+    assert again("all") == ("2 cells trained again: 2 the same bits\n", 0)
+    results, name = copy / "results" / "toy", "critters__fine__ffn"
+    record = store.read(results, name)
+    other = record.of(0) | {"exact": record.predictions["y"]}  # all right: no model of ten steps is
+    store.add(results, name, record.settings, 0, record.runs[0], other)
+    said, code = again("all")
+    assert code == 1 and "1 the same bits, 1 different" in said and f"{name}: different" in said
+
+
+CELLS = [  # one of each kind of head and control
+    {},
+    {"method": "label-aug"},
+    {"dataset": "fusion", "method": "hex"},
+    {"dataset": "fusion", "method": "hiclass"},
+    {"method": "estimator-leave-one-out"},
+    {"dataset": "fusion-share0.8", "method": "label-aug-question", "option": "graph=random-tree"},
+    {"group": "notes", "dataset": "fusion", "method": "label-aug"},
+]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: "-".join(cell.values()) or "ffn")
+def test_every_kind_of_cell_is_trained_and_recorded(tmp_path, cell):
+    settings = profiles.cell_settings("toy", **{"group": "critters", "dataset": "fine", "method": "ffn"} | cell)
+    settings["training"] |= {"steps": 6, "eval_every": 3}
+    settings["data"] |= {"n_fine": 60, "n_coarse": 60, "n_test": 40} if "group" in cell else {"n_fine": 6, "n_test": 4}
+    task, name = load_task(settings), "cell"
+    for seed in (1, 0):
+        run, predictions, model = run_seed(settings, task, seed)
+        store.add(tmp_path, name, settings, seed, run, predictions)
+        assert run["validation"] in run["history"] and run["data"]["content_hash"] == task.content_hash
+        again = run_seed(settings, task, seed)[1]
+        assert all(np.array_equal(again[k], v) for k, v in predictions.items())  # the same bits
+    record = store.read(tmp_path, name)
+    assert record.seeds == [0, 1] and not record.damaged
+    assert store.missing_seeds(tmp_path, name, settings, [0, 1, 2], task.content_hash) == [2]
