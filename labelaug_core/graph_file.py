@@ -50,15 +50,14 @@ def load_graph(source: str | Path) -> LabelGraph:
 
 
 def graph_to_yaml(graph: LabelGraph) -> str:
-    """The graph as the text of a YAML file that load_graph reads back to an equal graph; a line a node, with its parents.
+    """The graph as YAML that load_graph reads back to an equal graph: a line a node, with its parents.
 
     Nodes come group by group: only in a graph of that order do they keep their positions.
     """
-    groups: dict[str, dict] = {g: {} for g in graph.exclusive}
+    question = {g: graph.question.get(g, f"Which {g}?") for g in graph.exclusive}
+    groups = {g: {"question": question[g], "exclusive": e, "nodes": {}} for g, e in graph.exclusive.items()}
     for v, g in graph.group.items():
-        spec = groups[g] or {"question": graph.question.get(g, f"Which {g}?"), "exclusive": graph.exclusive[g], "nodes": {}}
-        spec["nodes"][v] = list(graph.parents[v])
-        groups[g] = spec
+        groups[g]["nodes"][v] = list(graph.parents[v])
     data = {"name": graph.name, "root": graph.root, "sources": list(graph.sources), "groups": groups}
     data["labels"] = {dataset: {"nodes": dict(table)} for dataset, table in graph.labels.items()}
     form = {"sort_keys": False, "width": 120, "default_flow_style": None}

@@ -28,18 +28,24 @@ def tokeniser(texts: list[str], settings: dict):
         return Texts
     if "wordpieces" in settings:
         return lambda some: WordPieces(some, settings["wordpieces"], settings["tokens"])
-    counts = Counter(word for text in texts for word in words(text, settings["tokens"]))
-    common = sorted(counts, key=lambda w: (-counts[w], w))[: settings["vocabulary"] - 2]
-    number = {word: i for i, word in enumerate(common, 2)}
+    known = vocabulary(texts, settings["vocabulary"], settings["tokens"])
+    return lambda some: word_numbers(some, known, settings["tokens"])
 
-    def numbered(some: list[str]) -> np.ndarray:
-        ids = np.full((len(some), settings["tokens"]), PAD, dtype=np.int64)
-        for row, text in zip(ids, some, strict=True):
-            found = [number.get(word, UNKNOWN) for word in words(text, len(row))]
-            row[: len(found)] = found
-        return ids
 
-    return numbered
+def vocabulary(texts: list[str], size: int, tokens: int) -> list[str]:
+    """The commonest words of the first `tokens` words of each text: at most size - 2, for padding and unknown words."""
+    counts = Counter(word for text in texts for word in words(text, tokens))
+    return sorted(counts, key=lambda w: (-counts[w], w))[: size - 2]
+
+
+def word_numbers(texts: list[str], known: list[str], tokens: int) -> np.ndarray:
+    """Texts as the numbers of their first words: int64 [N, tokens], 0 pads, 1 is a word that is not known."""
+    number = {word: i for i, word in enumerate(known, 2)}
+    ids = np.full((len(texts), tokens), PAD, dtype=np.int64)
+    for row, text in zip(ids, texts, strict=True):
+        found = [number.get(word, UNKNOWN) for word in words(text, tokens)]
+        row[: len(found)] = found
+    return ids
 
 
 def words(text: str, n: int) -> list[str]:
