@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 
 import networkx as nx
+import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from labelaug_core.data import Split, Task
 from labelaug_core.decoder import PathDecoder
-from labelaug_core.graph import EOP, LabelGraph
-from labelaug_core.graph_file import graph_from_dict
+from labelaug_core.encoders import Identity
+from labelaug_core.graph import LabelGraph
+from labelaug_core.graph_file import graph_from_dict, load_graph
+from labelaug_core.training import Classifier, TrainingSettings
 
 SHIPPED = ("critters", "flower", "pet")
 
@@ -89,3 +93,19 @@ def simple_paths(graph: LabelGraph, label: str) -> list[tuple[str, ...]]:
     """All paths from the root to the label, by networkx and from the edges alone."""
     edges = nx.DiGraph([(p, v) for v, ps in graph.parents.items() for p in ps])
     return [tuple(path) for path in nx.all_simple_paths(edges, graph.root, label)]
+
+
+def features_task(n: int = 48, d: int = 32, seed: int = 0) -> Task:
+    """Random features whose class can be read off: pet breeds, and cats and dogs beside them."""
+    graph, rng = load_graph("pet"), np.random.default_rng(seed)
+    fine = graph.label_nodes("oxford-iiit-pet")
+    y, coarse_y = rng.integers(len(fine), size=n), rng.integers(len(fine), len(fine) + 2, size=n)
+    x = rng.normal(size=(n, d)).astype(np.float32)
+    split = Split(x, y, [f"image {i}" for i in range(n)])
+    return Task(graph, [*fine, "cat", "dog"], len(fine), split, split, Split(x + 1, coarse_y, split.ids))
+
+
+def classifier(task: Task, make_head, trunk: int = 64) -> Classifier:
+    """A classifier on the task's features, without dropout; the same weights at every call."""
+    torch.manual_seed(0)
+    return Classifier(Identity(task.train.inputs.shape[1]), make_head, TrainingSettings(trunk=trunk, dropout=0.0))
