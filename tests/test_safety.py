@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from companion import drawing, widgets
-from companion.datasets import toy
+from companion.datasets import critters
 from companion.records import store as records
 from companion.tables import engine, writing
 from helpers import build
@@ -129,9 +129,9 @@ def test_a_pickle_in_the_feature_cache_is_not_read_and_made_anew(trap, tmp_path,
 
 def test_a_pickle_among_the_cached_drawings_is_not_read_and_made_anew(trap, tmp_path, monkeypatch):
     monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))
-    images = toy.drawn("test", 1, 32).images
+    images = critters.drawn("test", 1, 32).images
     np.save(next(tmp_path.glob("critters-*.npy")), trap, allow_pickle=True)
-    np.testing.assert_array_equal(toy.drawn("test", 1, 32).images, images)
+    np.testing.assert_array_equal(critters.drawn("test", 1, 32).images, images)
 
 
 def test_pickled_predictions_are_one_clear_error(trap, tmp_path):

@@ -7,15 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# group -> "module.function" of companion.datasets: (LabelGraph, the cell's data settings) -> Task
-GROUPS = {
-    "critters": "toy.load",
-    "pet": "pet.load",
-    "flower": "flower.load_flower",
-    "cifar100": "cifar100.load",
-    "arxiv": "arxiv.load",
-    "notes": "notes.load",
-}
+GROUPS = ("critters", "pet", "flower", "cifar100", "arxiv", "notes")  # each a module of companion.datasets, with its `load`
 SEVERAL_LABELS = ("arxiv", "notes")  # a sample of these groups has several labels
 
 

@@ -14,7 +14,7 @@ import torch
 
 from companion.controls import controlled
 from companion.heads.baselines import pseudo_label
-from companion.methods import GROUPS, METHODS
+from companion.methods import METHODS
 from companion.records.profiles import ROOT, RecordError, short_hash
 from companion.scoring import scoring_of
 from labelaug_core.cache import cache_folder, cached_features, write_files
@@ -77,9 +77,8 @@ def load_task(settings: dict) -> Task:
     Raises RecordError for an unknown setting, DataError for data that are missing.
     """
     check_settings(settings)
-    module, function = GROUPS[settings["source"]].split(".")
-    load = getattr(import_module(f"companion.datasets.{module}"), function)
-    task = load(load_graph(settings["source"]), settings["data"])
+    module = import_module(f"companion.datasets.{settings['source']}")
+    task = module.load(load_graph(settings["source"]), settings["data"])
     tune = settings["encoder"].get("tune")
     if tune in ("frozen", "last"):
         whole = build_encoder(settings["encoder"])
