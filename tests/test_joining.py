@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import tempfile
 import time
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_joining_images import draw
 
+from labelaug_core.cache import cache_folder
 from labelaug_core.data import DataError, ImageFiles, Split, Task, Texts
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import graph_from_dict, load_graph
@@ -354,3 +358,37 @@ def test_rows_of_two_files_of_one_name_are_no_duplicates(tmp_path):
     graph = small_graph(fine=same("x", "y"), coarse=same("x", "y"))
     task = folder.load(graph, {"fine": tmp_path / "a/t.csv", "coarse": tmp_path / "b/t.csv"})
     assert duplicates.pairs(task).empty
+
+
+# ---- places -----------------------------------------------------------------------------------------------------
+
+
+def test_the_cache_needs_no_home(tmp_path, monkeypatch):
+    for name in ("LABELAUG_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/proc")  # nobody can write there
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.warns(UserWarning, match="set LABELAUG_CACHE"):
+        assert cache_folder().parent == tmp_path
+    monkeypatch.delenv("HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "labelaug"
+    monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.setenv("LABELAUG_CACHE", "/proc/mine")
+    with pytest.raises(OSError, match="/proc/mine"):
+        cache_folder()
+
+
+# ---- the page of the book ---------------------------------------------------------------------------------------
+
+
+def test_the_page_on_your_own_data_cites_tests_that_exist():
+    page = (Path(__file__).parents[1] / "notebooks" / "your_data.md").read_text(encoding="utf-8")
+    cited = re.findall(r"`(test_\w+\.py)::(\w+)`", page)
+    known = {
+        file.name: re.findall(r"^def (test_\w+)", file.read_text(), re.M) for file in Path(__file__).parent.glob("*.py")
+    }
+    assert [(file, test) for file, test in cited if test not in known.get(file, ())] == []
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line[2:5] not in ("---", "Wha")]
+    assert len(rows) > 30 and [row for row in rows if "`test_" not in row] == []
