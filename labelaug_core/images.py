@@ -146,18 +146,28 @@ def fault(path: Path, changed: int, size: int) -> str:
 class ImageFiles:
     """Images read when asked: an index array -> uint8 [n, S, S, 3] (shorter side to S, centre crop, RGB).
 
+    squash: pixels, or None. Every image is brought to squash x squash first (bicubic, its aspect ratio given up), so
+    that images of several sources have one form and one sharpness.
     Files of any kind that Pillow opens will do (GIF, PNG, CMYK or grey behind `.jpg` too); an image is turned the
     way its EXIF note says. Raises DataError naming the file where one is truncated or no image.
     """
 
-    def __init__(self, paths: list[Path], size: int):
-        self.paths, self.size, self.key = np.asarray(paths, dtype=object), size, f"rgb8-{size}-centre"
+    def __init__(self, paths: list[Path], size: int, squash: int | None = None):
+        self.paths, self.size, self.squash = np.asarray(paths, dtype=object), size, squash
+        self.key = f"rgb8-{size}-squash{squash}" if squash else f"rgb8-{size}-centre"
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index) -> np.ndarray:
-        return np.stack([centre_square(open_image(p), self.size) for p in np.atleast_1d(self.paths[index])])
+        return np.stack([self.read(path) for path in np.atleast_1d(self.paths[index])])
+
+    def read(self, path: Path) -> np.ndarray:
+        """One image file as uint8 [S, S, 3]. Raises DataError naming a file that cannot be read."""
+        image = open_image(path)
+        if self.squash:
+            image = image.resize((self.squash, self.squash), Image.Resampling.BICUBIC)
+        return centre_square(image, self.size)
 
 
 def centre_square(image: Image.Image, size: int) -> np.ndarray:

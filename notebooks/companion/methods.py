@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-GROUPS = ("critters", "pet", "flower", "cifar100", "arxiv", "notes")  # each a module of companion.datasets, with its `load`
+# Each is a module of companion.datasets with a function `load`: (LabelGraph, the cell's data settings) -> Task.
+GROUPS = ("critters", "pet", "flower", "cifar100", "arxiv", "notes")
 SEVERAL_LABELS = ("arxiv", "notes")  # a sample of these groups has several labels
 
 

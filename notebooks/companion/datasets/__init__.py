@@ -1,9 +1,22 @@
 """The paper's datasets and our own toys, each read in its official layout; and where they lie."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 
-from labelaug_core.data import DataError
+from labelaug_core.data import (
+    DataError,
+    ImageFiles,
+    Split,
+    Task,
+    class_indices,
+    content_hash,
+    joint_labels,
+    require_classes,
+)
+from labelaug_core.graph import LabelGraph
+from labelaug_core.images import listed
 
 
 def data_folder(name: str, what: str, how: str) -> Path:
@@ -15,3 +28,37 @@ def data_folder(name: str, what: str, how: str) -> Path:
             f"{what} is missing: no folder {folder}; {how}, or point LABELAUG_DATA at the folder that holds {name}/"
         )
     return folder
+
+
+def how_many(n: int, official: int) -> str:
+    """`1020`, or `400 of 1020` where a part of the official release is here."""
+    return str(n) if n == official else f"{n} of {official}"
+
+
+def image_task(
+    graph: LabelGraph, fine: str, coarse: str, parts: dict, coarse_classes: list[str], settings: dict
+) -> Task:
+    """The task of two datasets of image files.
+
+    parts: `train`, `test`, `coarse` -> (files, class names, number of images in the official release).
+    coarse_classes: the classes of the coarse dataset that the coarse part has.
+    settings: image_size (pixels, default 224); squash (pixels or null: what ImageFiles does first with every image of
+    both datasets). Copies of a dataset differ in form: some are squashed to squares, some are larger than others, and
+    a model could tell the datasets apart by it. `squash: 128` brings all to one form.
+    Raises DataError naming all classes without an image, GraphError naming the classes that the graph does not have.
+    """
+    if missing := [repr(c) for c in coarse_classes if c not in set(parts["coarse"][1])]:
+        raise DataError(f"{coarse}: {len(missing)} of {len(coarse_classes)} classes have no image: {listed(missing)}")
+    labels, n_fine = joint_labels(graph, fine, coarse)
+    shown = {graph.node_of(coarse, c) for c in coarse_classes}
+    labels = labels[:n_fine] + [v for v in labels[n_fine:] if v in shown]
+    splits, sizes, hashed = {}, {}, []
+    for part, (files, names, official) in parts.items():
+        y = class_indices(graph, coarse if part == "coarse" else fine, labels, names)
+        images = ImageFiles(files, settings.get("image_size", 224), settings.get("squash"))
+        splits[part] = Split(images, y, [f.name for f in files])
+        sizes[part] = how_many(len(files), official)
+        hashed += [*files, y]
+    require_classes(labels[:n_fine], splits["train"].y, f"{fine}, training part")
+    train, test, extra = (splits[part] for part in ("train", "test", "coarse"))
+    return Task(graph, labels, n_fine, train, test, extra, sizes, content_hash(*hashed))

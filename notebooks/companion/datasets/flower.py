@@ -1,8 +1,4 @@
-"""102 Category Flower, 17 Category Flower and tf_flowers, in their official layouts, and their two fusions.
-
-FlowerFusion joins the 102 (fine) with the 17 (coarse); Flower17Fusion, ours, the 17 (fine) with tf_flowers
-(coarse).
-"""
+"""102 Category Flower (fine) and 17 Category Flower (coarse), in their official layouts, and their fusion."""
 
 from __future__ import annotations
 
@@ -11,18 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from companion.datasets import data_folder
-from labelaug_core.data import (
-    DataError,
-    ImageFiles,
-    Split,
-    Task,
-    class_folders,
-    class_indices,
-    content_hash,
-    joint_labels,
-    require_classes,
-)
+from companion.datasets import data_folder, image_task
+from labelaug_core.data import DataError, Task
 from labelaug_core.graph import LabelGraph
 from labelaug_core.joining.report import label_relations
 
@@ -30,7 +16,7 @@ VGG = "https://www.robots.ox.ac.uk/~vgg/data/flowers"
 PER_CLASS_17 = 80  # images 1-80 are the first class, 81-160 the second, ...
 SHARED_IMAGES = 20  # of each shared label in the paper's FlowerFusion: 1,020 + 8 x 20 = 1,180
 COARSE_PARTS = ("all", "trn1", "shared")
-PLURALS = {"roses": "rose", "sunflowers": "sunflower", "tulips": "tulip"}  # the folders of flower_photos.tgz
+OFFICIAL = {"trnid": 1020, "valid": 1020, "tstid": 6149}
 
 
 def read_mat(path: Path, key: str) -> np.ndarray:
@@ -85,49 +71,12 @@ def flowers_17(classes: list[str], parts: tuple[str, ...] = ()) -> tuple[list[Pa
     return present(named, ", ".join((what, *parts)), folder / "jpg")
 
 
-def tf_flowers() -> tuple[list[Path], list[str]]:
-    """All images of tf_flowers and their class names, from class folders (`roses` is `rose`)."""
-    what = "tf_flowers"
-    folder = data_folder(what, what, "unpack flower_photos.tgz of TensorFlow's example images to it")
-    inner = folder / "flower_photos"
-    files, names = class_folders(inner if inner.is_dir() else folder, what)
-    return files, [PLURALS.get(n, n) for n in names]
-
-
-def how_many(n: int, official: int) -> str:
-    """`1020`, `400 of 1020`, or, where a release holds more, both numbers."""
-    more = f"{n} (another release; the best known has {official})"
-    return str(n) if n == official else f"{n} of {official}" if n < official else more
-
-
-def make_task(graph: LabelGraph, fine: str, coarse: str, parts: dict, settings: dict) -> Task:
-    """parts: `train`, `test`, `coarse` -> (files, class names, images of the official release).
-
-    Raises DataError naming an empty class (of the training or the coarse part), GraphError a class unknown to
-    the graph. Labels that only the coarse dataset has are left out where its part here shows none of them.
-    """
-    labels, n_fine = joint_labels(graph, fine, coarse)
-    seen = {graph.node_of(coarse, c) for c in parts["coarse"][1]}
-    labels = labels[:n_fine] + [v for v in labels[n_fine:] if v in seen]
-    splits, sizes, hashed = {}, {}, []
-    for part, (files, names, official) in parts.items():
-        y = class_indices(graph, coarse if part == "coarse" else fine, labels, names)
-        ids = [f.name if f.parent.name == "jpg" else f"{f.parent.name}/{f.name}" for f in files]
-        splits[part] = Split(ImageFiles(files, settings.get("image_size", 224)), y, ids)
-        sizes[part] = how_many(len(files), official)
-        hashed += [*files, y]
-    require_classes(labels[:n_fine], splits["train"].y, f"{fine}, training part")
-    train, test, extra = (splits[p] for p in ("train", "test", "coarse"))
-    return Task(graph, labels, n_fine, train, test, extra, sizes, content_hash(*hashed))
-
-
-def load_flower(graph: LabelGraph, settings: dict) -> Task:
+def load(graph: LabelGraph, settings: dict) -> Task:
     """The FlowerFusion task: fine = 102 Category Flower (trnid trains, tstid tests), coarse = the 17.
 
-    Its part `valid` is not used. settings: image_size, download, coarse_part. coarse_part: `all` 1,360
-    images; `trn1` the 680 of Table 1; `shared` the paper's 1,180 - 1,020 = 160 as we read them, of the 8
-    labels that both sets have the first 20 images of trn1 each. Task.fine_only() drops the 17. Raises
-    DataError.
+    Its part `valid` is not used. settings: image_size and squash (see image_task), download, coarse_part. coarse_part:
+    `all` 1,360 images; `trn1` the 680 of Table 1; `shared` the paper's 1,180 - 1,020 = 160 as we read them, of the 8
+    labels that both sets have the first 20 images of trn1 each. Task.fine_only() drops the 17. Raises DataError.
     """
     chosen = settings.get("coarse_part", "all")
     if chosen not in COARSE_PARTS:
@@ -137,7 +86,6 @@ def load_flower(graph: LabelGraph, settings: dict) -> Task:
 
         Flowers102(data_folder("", "The data folder", "make it").resolve(), split="train", download=True)
     classes, classes_17 = list(graph.labels["flowers-102"]), list(graph.labels["flowers-17"])
-    train, test = flowers_102(classes, "trnid"), flowers_102(classes, "tstid")
     files, names = flowers_17(classes_17, () if chosen == "all" else ("trn1",))
     official = len(classes_17) * (PER_CLASS_17 if chosen == "all" else PER_CLASS_17 // 2)
     if chosen == "shared":
@@ -146,31 +94,10 @@ def load_flower(graph: LabelGraph, settings: dict) -> Task:
         rows = [i for c in classes_17 for i in [i for i, n in enumerate(names) if n == c][:SHARED_IMAGES]]
         files, names = [files[i] for i in rows], [names[i] for i in rows]
         official = SHARED_IMAGES * len(shared)
-    require_coarse(classes_17, names, "17 Category Flower")
-    parts = {"train": (*train, 1020), "test": (*test, 6149), "coarse": (files, names, official)}
-    return make_task(graph, "flowers-102", "flowers-17", parts, settings)
-
-
-def load_flower17(graph: LabelGraph, settings: dict) -> Task:
-    """The Flower17Fusion task, ours: fine = 17 Category Flower (split 1), coarse = tf_flowers.
-
-    settings: image_size, train_with_val. tst1 (20 a class) tests. Training data are trn1 and val1, 60 a
-    class: a run holds out validation images of its own from them, anew for each seed, so val1 would lie
-    unused; `train_with_val: false` leaves it out (40 a class, as the authors trained). Raises DataError.
-    """
-    classes, with_val = list(graph.labels["flowers-17"]), settings.get("train_with_val", True)
-    train = flowers_17(classes, ("trn1", "val1") if with_val else ("trn1",))
-    coarse = tf_flowers()
-    require_coarse(list(graph.labels["tf-flowers"]), coarse[1], "tf_flowers")
+    train, test = flowers_102(classes, "trnid"), flowers_102(classes, "tstid")
     parts = {
-        "train": (*train, len(classes) * (60 if with_val else 40)),
-        "test": (*flowers_17(classes, ("tst1",)), 20 * len(classes)),
-        "coarse": (*coarse, 3670),
+        "train": (*train, OFFICIAL["trnid"]),
+        "test": (*test, OFFICIAL["tstid"]),
+        "coarse": (files, names, official),
     }
-    return make_task(graph, "flowers-17", "tf-flowers", parts, settings)
-
-
-def require_coarse(classes: list[str], names: list[str], what: str) -> None:
-    """Raises DataError naming a class of the coarse set without an image."""
-    if empty := [c for c in classes if c not in names]:
-        raise DataError(f"{what}: {len(empty)} of {len(classes)} classes have no image, first {empty[0]!r}")
+    return image_task(graph, "flowers-102", "flowers-17", parts, classes_17, settings)

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from companion.datasets import data_folder
-from labelaug_core.data import (
-    DataError,
-    ImageFiles,
-    Split,
-    Task,
-    class_indices,
-    content_hash,
-    joint_labels,
-    require_classes,
-)
+from companion.datasets import data_folder, image_task
+from labelaug_core.data import DataError, Task
 from labelaug_core.graph import LabelGraph
 
 OFFICIAL = {"trainval": 3680, "test": 3669, "dogs-vs-cats": 25000}
@@ -51,25 +40,19 @@ def dogs_vs_cats() -> tuple[list[Path], list[str]]:
 
 
 def load(graph: LabelGraph, settings: dict) -> Task:
-    """The PetFusion task (settings: image_size, download). Task.fine_only() drops Dogs vs. Cats."""
+    """The PetFusion task: fine = Oxford-IIIT Pet (trainval trains, test tests), coarse = Dogs vs. Cats.
+
+    settings: image_size and squash (see image_task), download. Task.fine_only() drops Dogs vs. Cats. Raises DataError.
+    """
     if settings.get("download"):
         from torchvision.datasets import OxfordIIITPet
 
         root = data_folder("", "The data folder", "make it").resolve()
         for split in ("trainval", "test"):
             OxfordIIITPet(root, split=split, download=True)
-    labels, n_fine = joint_labels(graph, "oxford-iiit-pet", "dogs-vs-cats")
-    size, splits, sizes, hashed = settings.get("image_size", 224), {}, {}, []
     parts = {
-        "train": (*oxford_pet("trainval"), "oxford-iiit-pet", "trainval"),
-        "test": (*oxford_pet("test"), "oxford-iiit-pet", "test"),
-        "coarse": (*dogs_vs_cats(), "dogs-vs-cats", "dogs-vs-cats"),
+        "train": (*oxford_pet("trainval"), OFFICIAL["trainval"]),
+        "test": (*oxford_pet("test"), OFFICIAL["test"]),
+        "coarse": (*dogs_vs_cats(), OFFICIAL["dogs-vs-cats"]),
     }
-    for part, (files, names, dataset, official) in parts.items():
-        y = class_indices(graph, dataset, labels, names)
-        splits[part] = Split(ImageFiles(files, size), y, [f.name for f in files])
-        sizes[part] = f"{len(files)} of {OFFICIAL[official]}" if len(files) != OFFICIAL[official] else str(len(files))
-        hashed += [*files, y]
-    require_classes(labels[:n_fine], splits["train"].y, "Oxford-IIIT Pet, trainval")
-    require_classes(["cat", "dog"], np.searchsorted([n_fine, n_fine + 1], splits["coarse"].y), "Dogs vs. Cats")
-    return Task(graph, labels, n_fine, splits["train"], splits["test"], splits["coarse"], sizes, content_hash(*hashed))
+    return image_task(graph, "oxford-iiit-pet", "dogs-vs-cats", parts, ["cat", "dog"], settings)
