@@ -8,10 +8,15 @@ import time
 import unicodedata
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from companion.drawing import draw_graph
+from companion.fonts import characters, drawable, use_fonts_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import font_manager
 from PIL import Image
 from test_joining_images import draw
 
@@ -378,6 +383,25 @@ def test_the_cache_needs_no_home(tmp_path, monkeypatch):
     monkeypatch.setenv("LABELAUG_CACHE", "/proc/mine")
     with pytest.raises(OSError, match="/proc/mine"):
         cache_folder()
+
+
+# ---- figures ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_of_any_script_get_an_installed_font_or_a_note():
+    with matplotlib.rc_context():
+        before = list(matplotlib.rcParams["font.family"])
+        usual = drawable(before)
+        assert use_fonts_for(["Épagneul", "naïve"]) == "" and matplotlib.rcParams["font.family"] == before
+        elsewhere = set().union(*(characters(f.fname) for f in font_manager.fontManager.ttflist)) - usual
+        here = next(chr(c) for c in sorted(elsewhere) if chr(c).isprintable())
+        assert use_fonts_for([f"a {here}"]) == "" and len(matplotlib.rcParams["font.family"]) == len(before) + 1
+        assert ord(here) in drawable(list(matplotlib.rcParams["font.family"]))
+        nowhere = next(chr(c) for c in range(0x12000, 0x13000) if c not in elsewhere)  # cuneiform
+        with pytest.warns(UserWarning, match=f"no installed font has '.*{nowhere}'.*install one"):
+            draw_graph(small_graph(fine=same(nowhere, "猫"), coarse=same("b")))
+    plt.close("all")
 
 
 # ---- the page of the book ---------------------------------------------------------------------------------------

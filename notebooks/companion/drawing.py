@@ -1,17 +1,24 @@
 """Pictures of label graphs, the path decoder and explanations, after the paper's Figures 1 to 4 (an inch a unit)."""
 
+from unicodedata import east_asian_width
+
 import matplotlib.pyplot as plt
 import numpy as np
 import networkx as nx
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 from matplotlib.path import Path as Curve
 
+from companion.fonts import use_fonts_for
 from labelaug_core.graph import LabelGraph
 
 YELLOW, GREEN, BLUE, PINK, PALE = "#f9dd77", "#b1dca4", "#b4d1f0", "#f4c1d6", "#e4e4e4"
 RED, GREY, INK, FULL = "#c8242f", "#777777", "#555555", dict(left=0, right=1, bottom=0, top=1)
 NAME = dict(parse_math=False)  # a name is shown as it is, also one with dollars in it
-_width = lambda text: 0.073 * len(text) + 0.22  # noqa: E731  of a node's box
+
+
+def _width(text: str) -> float:
+    """Of a node's box; a character of Chinese, Japanese or Korean takes two places."""
+    return 0.073 * sum(1 + (east_asian_width(c) in "WF") for c in text) + 0.22
 
 
 def _fit(fig, ax, left: float, right: float, bottom: float, top: float):
@@ -95,6 +102,7 @@ def draw_graph(
     group. labels: draw the way to these (default: all); nodes: no others; path: highlight it; color: node -> colour;
     sideways: root on the left; onto, shift: draw on these axes, moved by that.
     """
+    use_fonts_for(graph.nodes)
     kinds = edge_kinds(graph, list(labels or graph.label_nodes()))
     keep = [v for v in graph.nodes if v in {v for edge in kinds for v in edge}.intersection(nodes or graph.nodes)]
     fig, ax = (None, onto) if onto else plt.subplots(gridspec_kw=FULL)
