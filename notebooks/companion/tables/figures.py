@@ -91,19 +91,19 @@ def draw_intervals(rows: pd.DataFrame, xlabel: str, message: str) -> plt.Figure:
 
 
 def draw_deltas(frame: pd.DataFrame, against: str, message: str = "", by: str = "dataset") -> plt.Figure | None:
-    """The differences of a table's key rows (one group of data, at most ten rows), by dataset, the largest first.
+    """The differences of a table's key rows, at most ten in all, under headings, the largest first.
 
     frame: rows of companion.tables.engine.results_table; against: what delta is compared with, as text; message: the
     title, by default `message_of`; by: the column whose values are headings. None where no row is compared.
     """
-    rows = key_rows(frame).groupby("group").head(10)
+    rows = key_rows(frame, max(1, 10 // max(1, frame["group"].nunique()))).head(10)
     if rows.empty:
         return None
     rows = rows.sort_values("delta", ascending=False, kind="stable")
     rows = rows.sort_values(by, key=lambda v: v.map(list(dict.fromkeys(frame[by])).index), kind="stable")
     drawn = pd.DataFrame(
         {
-            "label": [title(r) for r in rows.itertuples()],
+            "label": [title(r) + f", {r.dataset}" * (by != "dataset") for r in rows.itertuples()],
             "value": rows["delta"],
             "low": rows["delta_ci_low"],
             "high": rows["delta_ci_high"],

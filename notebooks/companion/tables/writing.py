@@ -28,6 +28,11 @@ def as_markdown(frame: pd.DataFrame) -> str:
     return "".join("| " + " | ".join(map(str, row)) + " |\n" for row in rows)
 
 
+def folded(summary: str, text: str) -> str:
+    """Markdown that is shown when the reader opens it."""
+    return f"<details><summary>{plain(summary)}</summary>\n\n{text}\n\n</details>"
+
+
 def number(value: float, form: str = "{:.2f}") -> str:
     """A number as text, '' for NaN."""
     return "" if pd.isna(value) else form.format(value)
