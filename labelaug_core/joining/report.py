@@ -41,8 +41,7 @@ def label_counts(split: Split | None, n: int) -> np.ndarray:
 
 
 def join_report(task: Task) -> pd.DataFrame:
-    """One row a label: label, relation, to (other labels), samples of either dataset, paths, deterministic
-    ones.
+    """One row a label: label, relation, to (other labels), samples of either dataset, paths, deterministic ones.
 
     relation: `shared`; `coarser` or `finer` (a label of the coarse set alone that is above or below fine
     labels); `only <dataset>` (for a fine one, `to` has the coarse labels above it); `unplaced` (below the
@@ -53,23 +52,18 @@ def join_report(task: Task) -> pd.DataFrame:
     loose = graph.descendants(UNPLACED) if UNPLACED in graph.parents else set()
     columns = {v: i for i, v in enumerate(task.labels)}
     n_fine, n_coarse = (label_counts(s, len(task.labels)) for s in (task.train, task.coarse))
+    of_fine, of_coarse = graph.label_nodes(fine), graph.label_nodes(coarse)
     for v in graph.label_nodes(fine, coarse):
-        of_fine = v in graph.label_nodes(fine)
-        above = [y for y in graph.label_nodes(coarse) if y in graph.ancestors(v)]
-        to = above if of_fine else meet["coarser"].get(v) or meet["finer"].get(v, [])
-        relation = (
-            UNPLACED
-            if v in loose and not to
-            else "shared"
-            if v in meet["shared"]
-            else f"only {fine}"
-            if of_fine
-            else "coarser"
-            if v in meet["coarser"]
-            else "finer"
-            if to
-            else f"only {coarse}"
-        )
+        if v in of_fine:
+            above = graph.ancestors(v)
+            relation, to = "shared" if v in meet["shared"] else f"only {fine}", [y for y in of_coarse if y in above]
+        elif v in meet["coarser"]:
+            relation, to = "coarser", meet["coarser"][v]
+        elif v in meet["finer"]:
+            relation, to = "finer", meet["finer"][v]
+        else:
+            relation, to = f"only {coarse}", []
+        relation = UNPLACED if v in loose and not to else relation
         i = columns.get(v)
         samples = (0, 0) if i is None else (int(n_fine[i]), int(n_coarse[i]))
         paths = graph.count_paths(v), len(graph.split_paths(v)[0])
