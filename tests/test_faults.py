@@ -21,17 +21,18 @@ import psutil
 import pytest
 import torch
 from companion import widgets
-from companion.records import profiles
-from companion.records import store as records
+from companion.records import profiles, store
 from companion.runs import run_seed
 from companion.tables import engine, writing
+from helpers import features_task
 from PIL import Image
-from test_batch import batch, copy, shrink, table  # noqa: F401 (copy is a fixture)
-from test_training import Drawings, features_task
+from test_batch import batch, copy, environment, seeds_of, shrink, table  # noqa: F401 (copy is a fixture)
+from test_training import Drawings
 
-from labelaug_core import encoders
 from labelaug_core.encoders import SmallCNN
 from labelaug_core.training import TrainingError
+
+BOTH = {"critters__fine__ffn": [0, 1], "critters__fine__label-aug": [0, 1]}
 
 # ---- killed ---------------------------------------------------------------------------------------------------
 
@@ -67,8 +68,8 @@ def assert_whole(folder: Path) -> None:
         if path.name.startswith(".") or ".partial" in path.name:
             continue
         if path.suffix == ".json":
-            records.read_record(path)
-            records.read_predictions(path)
+            record = store.read(path.parents[1], path.stem)
+            assert record.seeds and not record.damaged
         elif path.suffix == ".ipynb":
             assert json.loads(path.read_text())["cells"], path
         elif path.suffix == ".png":
@@ -99,15 +100,15 @@ def test_killed_at_any_moment_and_resumed_is_uninterrupted(copy, tmp_path_factor
     while len(hit) < kills:
         what = killed_after(copy, rng.uniform(0.1, 0.5) * took)
         if what != "nothing":
-            hit.append((what, len(list(runs.glob("[!.]*.json")))))
+            hit.append((what, sum(map(len, seeds_of(copy).values()))))
         assert_whole(copy)
         if what != "cells" and len(hit) < kills:  # all was recorded: from the start again
             shutil.rmtree(copy / "results" / "toy")
-    for name in ("critters__fine__ffn__seed0.json", "critters__fine__ffn__seed0.npz"):  # as a run killed in a write
+    for name in ("critters__fine__ffn.json", "critters__fine__ffn.npz"):  # as a run killed in a write
         runs.mkdir(parents=True, exist_ok=True)
         (runs / f".{name}.12ab34cd.partial").write_bytes(b"{")
     pd.testing.assert_frame_equal(complete(copy), expected)
-    assert len(list(runs.glob("[!.]*.json"))) == 4
+    assert seeds_of(copy) == BOTH
     record_property("kills", len(hit))
     record_property("while", " ".join(f"{what}:{n}" for what, n in hit))
 
@@ -139,11 +140,10 @@ def on_a_full_disk(folder: Path) -> None:
     """Run inside the small file system: each writer fails with one error that names its file, changes nothing that was
     there, leaves nothing behind, and works again when there is space."""
     profiles.OUT = folder
-    record = records.record_path(folder, "cell", 0)
     figure, texts = plt.figure(), ("option", "decode", "role", "verdict", "paper_verdict")
     frame = pd.DataFrame([dict.fromkeys(engine.COLUMNS, 0) | dict.fromkeys(texts, "")])
     writers = {
-        "cell__seed0": lambda v: records.write_record(record, {"data": v}, {"y": np.full(9, v)}),
+        "cell": lambda v: store.add(folder, "cell", {}, 0, {"data": {"content_hash": v}}, {"y": np.full(9, v)}),
         "table3": lambda v: writing.write_table(frame.assign(mean=v), "toy", 3),
         "figure1": lambda v: (figure.suptitle(str(v)), writing.write_figure(figure, "toy", "figure1")),
         "ratings.csv": lambda v: widgets.write_rating(folder / "ratings.csv", dict.fromkeys(widgets.COLUMNS, str(v))),
@@ -172,17 +172,17 @@ def features_on_a_full_disk(folder: Path) -> None:
     os.environ["LABELAUG_CACHE"] = str(cache := folder / "cache")
     torch.manual_seed(0)
     encoder, images = SmallCNN(4), Drawings(3_000, 8)
-    encoders.cached_features(encoder, images, "first", batch=500)
+    cache.cached_features(encoder, images, "first", batch=500)
     kept = {p: p.read_bytes() for p in cache.iterdir()}
     with full(folder):
         try:
-            encoders.cached_features(encoder, images, "second", batch=500)
+            cache.cached_features(encoder, images, "second", batch=500)
         except OSError as error:
             assert error.errno in (errno.ENOSPC, errno.EFBIG) and str(cache / "features-") in str(error), error
         else:
             raise AssertionError("features were written where nothing fits")
         assert {p: p.read_bytes() for p in cache.iterdir()} == kept
-    assert len(encoders.cached_features(encoder, images, "second", batch=500)) == 3_000
+    assert len(cache.cached_features(encoder, images, "second", batch=500)) == 3_000
 
 
 def test_a_full_disk_is_one_error_that_changes_nothing(tmp_path):
@@ -200,26 +200,27 @@ def test_a_full_disk_is_one_error_that_changes_nothing(tmp_path):
 
 
 def test_several_runs_into_one_folder_lose_nothing(copy):  # noqa: F811
+    """Two of them train the very same seeds, two others seeds of one cell."""
     shrink(copy)
-    environment = os.environ | {"PYTHONPATH": str(copy), "LABELAUG_CACHE": str(copy / "cache"), "TQDM_DISABLE": "1"}
-    papermill = [str(Path(sys.executable).parent / "papermill"), "--no-progress-bar", "notebooks/20_train_cell.ipynb"]
-    runs = [  # two of them train the very same seeds
+    todo = [("ffn", [0, 1]), ("ffn", [0, 1]), ("label-aug", [0]), ("label-aug", "1")]
+    command = ["papermill", "--no-progress-bar", "notebooks/20_train_cell.ipynb"]
+    runs = [
         subprocess.Popen(
-            [*papermill, f"out{i}.ipynb", "-y", json.dumps({"method": method, "seeds": [0, 1]})],
+            [*command, f"out{i}.ipynb", "-y", json.dumps({"method": method, "seeds": seeds})],
             cwd=copy,
-            env={k: v for k, v in environment.items() if k != "LABELAUG_OUT"},
+            env=environment(copy),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for i, method in enumerate(["ffn", "ffn", "label-aug"])
+        for i, (method, seeds) in enumerate(todo)
     ]
     for run in runs:
         out, _ = run.communicate(timeout=300)
         assert run.returncode == 0, out
     folder = copy / "results" / "toy" / "runs"
-    names = {f"critters__fine__{m}__seed{s}" for m in ("ffn", "label-aug") for s in (0, 1)}
-    assert {p.name for p in folder.iterdir()} == {f"{n}.{kind}" for n in names for kind in ("json", "npz")}
+    assert {p.name for p in folder.iterdir()} == {".lock"} | {f"{n}.{kind}" for n in BOTH for kind in ("json", "npz")}
+    assert seeds_of(copy) == BOTH
     assert_whole(copy)
 
 
@@ -250,21 +251,15 @@ def test_the_number_of_threads_moves_the_accuracy_by_less_than_three_points(tmp_
 
 @pytest.mark.parametrize("method", ["ffn", "label-set", "label-aug", "label-aug-expected"])
 def test_nan_in_a_batch_stops_the_run_names_the_batch_and_keeps_the_last_record(tmp_path, method):
-    settings = json.loads(json.dumps(records.cell_settings("cpu", "pet", "fine", method)))
+    settings = json.loads(json.dumps(profiles.cell_settings("cpu", "pet", "fine", method)))
     settings["training"] |= {"steps": 8, "eval_every": 4, "batch": 16}
     task = features_task(80).fine_only()
     spoilt = replace(task, train=replace(task.train, inputs=task.train.inputs.copy()))
     spoilt.train.inputs[::7] = np.nan
-    for seed, data in ((0, task), (1, spoilt)):  # as notebook 20 does
-        path = records.record_path(tmp_path, f"pet__fine__{method}", seed)
-        if seed == 0:
-            records.write_record(path, *run_seed(settings, data, seed)[:2])
-            kept = path.read_bytes()
-        else:
-            with pytest.raises(TrainingError, match=r"step 1: an input is not a finite number in image \d+"):
-                records.write_record(path, *run_seed(settings, data, seed)[:2])
-    assert [p.name for p in sorted((tmp_path / "runs").iterdir())] == [
-        f"pet__fine__{method}__seed0.{k}" for k in ("json", "npz")
-    ]
-    assert records.record_path(tmp_path, f"pet__fine__{method}", 0).read_bytes() == kept
-    assert records.missing_seeds(tmp_path, settings, [0, 1], task.content_hash) == [1]
+    name = f"pet__fine__{method}"
+    store.add(tmp_path, name, settings, 0, *run_seed(settings, task, 0)[:2])  # as notebook 20 does
+    files = {p: p.read_bytes() for p in (tmp_path / "runs").iterdir()}
+    with pytest.raises(TrainingError, match=r"step 1: an input is not a finite number in image \d+"):
+        store.add(tmp_path, name, settings, 1, *run_seed(settings, spoilt, 1)[:2])
+    assert {p: p.read_bytes() for p in (tmp_path / "runs").iterdir()} == files
+    assert store.missing_seeds(tmp_path, name, settings, [0, 1], task.content_hash) == [1]

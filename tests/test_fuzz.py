@@ -15,16 +15,15 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from companion.records import files
-from companion.records import store as records
-from companion.records.store import RecordError
+from companion.records import profiles, store
+from companion.records.profiles import RecordError
 from helpers import TEN, ten
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_training import Drawings
 
-from labelaug_core import encoders
+from labelaug_core import cache
 from labelaug_core.data import DataError, ImageFiles
 from labelaug_core.encoders import SmallCNN
 from labelaug_core.graph import GraphError
@@ -96,62 +95,47 @@ def damaged(raw: bytes, rng: random.Random, first: int = 0, last: int | None = N
 
 @pytest.fixture
 def written(tmp_path):
-    record = {
-        "settings": records.cell_settings("toy", "critters", "fine", "ffn"),
-        "seed": 3,
-        "code_hash": "abc",
-        "data": {"content_hash": "abc", "n_train": 12},
-        "test": {"accuracy": 0.8125, "nll": float("nan")},
-    }
-    path = records.record_path(tmp_path, "critters__fine__ffn", 3)
-    records.write_record(path, record, {"y": np.arange(40), "p_exact": np.linspace(0, 1, 40).astype(np.float16)})
-    return path
+    """A folder with the record `cell` of the seeds 3 and 5, and what was written: {seed: (run, predictions)}."""
+    whole = {}
+    for seed in (3, 5):
+        run = {"data": {"content_hash": "abc", "n_train": 12}, "test": {"accuracy": seed / 16, "nll": float("nan")}}
+        values = np.linspace(0, 1, 40).astype(np.float16)
+        whole[seed] = run, {"y": np.arange(40), "exact": np.arange(40) % seed, "p_exact": values[::-1] / seed}
+        store.add(tmp_path, "cell", profiles.cell_settings("toy", "critters", "fine", "ffn"), seed, *whole[seed])
+    return tmp_path, whole
 
 
-def test_a_damaged_record_never_says_something_else(written):
-    raw, whole = written.read_bytes(), records.read_record(written)
-    refused = 0
+def found_of(record: store.Record, whole: dict) -> set[int]:
+    """The seeds that a damaged record still has: each says what was written, and the others are said to be damaged."""
+    for seed in record.seeds:
+        run, arrays = whole[seed]
+        assert json.dumps(record.runs[seed], sort_keys=True) == json.dumps(run, sort_keys=True)
+        assert all(np.array_equal(v, arrays[k]) for k, v in record.of(seed).items())
+    assert set(record.seeds) | set(record.damaged) == set(whole)
+    return set(record.seeds)
+
+
+@pytest.mark.parametrize("ending", ["json", "npz"])
+def test_a_damaged_record_never_says_something_else(written, ending):
+    folder, whole = written
+    path = folder / "runs" / f"cell.{ending}"
+    raw, lost = path.read_bytes(), 0
     for seed in range(1_500):
-        written.write_bytes(damaged(raw, random.Random(seed)))
-        found = read(records.read_record, written, RecordError)
-        refused += found is None
-        if found is not None:  # layout was hit, or the checksum's own name
-            assert json.dumps({k: found[k] for k in whole}) == json.dumps(whole)
-    assert refused > 1_000
-
-
-def test_records_without_a_checksum_still_stand(written):
-    whole = records.read_record(written)
-    written.write_text(json.dumps(whole))
-    assert json.dumps(records.read_record(written)) == json.dumps(whole)
-    for path in sorted((ROOT / "results" / "cpu" / "runs").glob("*seed0.json"))[:5]:
-        assert records.read_record(path)["seed"] == 0
-    written.write_text(json.dumps({k: v for k, v in whole.items() if k != "data"}))
-    with pytest.raises(RecordError, match=written.name):
-        records.read_record(written)
-
-
-def test_damaged_predictions_never_become_others(written):
-    npz = written.with_suffix(".npz")
-    raw, whole = npz.read_bytes(), records.read_predictions(written)
-    refused = 0
-    for seed in range(1_500):
-        npz.write_bytes(damaged(raw, random.Random(seed)))
-        found = read(lambda _: records.read_predictions(written), npz, RecordError)
-        refused += found is None
-        assert found is None or found.keys() == whole.keys() and all((found[k] == whole[k]).all() for k in whole)
-    assert refused > 1_000
+        path.write_bytes(damaged(raw, random.Random(seed)))
+        record = read(lambda _: store.read(folder, "cell"), path, RecordError)
+        lost += record is None or not found_of(record, whole)
+    assert lost > 1_000
 
 
 def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))
     encoder, images = SmallCNN(4), Drawings(6)
-    whole = np.array(encoders.cached_features(encoder, images, "hash"))
+    whole = np.array(cache.cached_features(encoder, images, "hash"))
     file = next(tmp_path.glob("features-*.npy"))
     raw = file.read_bytes()
     for seed in range(300):
         file.write_bytes(damaged(raw, random.Random(seed), last=128 if seed % 2 else None))  # the head, or anywhere
-        np.testing.assert_array_equal(encoders.cached_features(encoder, images, "hash"), whole)
+        np.testing.assert_array_equal(cache.cached_features(encoder, images, "hash"), whole)
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
 
 
@@ -160,13 +144,13 @@ def test_a_damaged_profile_is_one_error_or_other_settings(tmp_path, monkeypatch,
     path = tmp_path / "notebooks" / "profiles" / f"{profile}.yaml"
     path.parent.mkdir(parents=True)
     raw = (ROOT / path.relative_to(tmp_path)).read_bytes()
-    monkeypatch.setattr(records, "ROOT", tmp_path)
+    monkeypatch.setattr(profiles, "ROOT", tmp_path)
 
     def batch(_):
-        for part in ("cells", "ablations", "primary", "tuning"):
-            for cell in records.cells(profile, part=part):
-                records.cell_settings(profile, **cell)
-                records.seed_count(profile, cell["group"])
+        for part in profiles.PARTS:
+            for cell in profiles.cells(profile, part=part):
+                profiles.cell_settings(profile, **cell)
+                profiles.seed_count(profile, cell["group"])
 
     with limits():
         path.write_bytes(raw)
@@ -183,16 +167,16 @@ def test_damaged_numbers_of_the_paper_are_one_error_or_other_numbers(tmp_path, m
     path = tmp_path / "results" / "expected.csv"
     path.parent.mkdir()
     raw = (ROOT / "results" / "expected.csv").read_bytes()
-    monkeypatch.setattr(files, "ROOT", tmp_path)
+    monkeypatch.setattr(profiles, "ROOT", tmp_path)
     for seed in range(300):
         path.write_bytes(damaged(raw, random.Random(seed)))
-        found = read(lambda _: files.expected(3), path, RecordError)
+        found = read(lambda _: profiles.expected(3), path, RecordError)
         assert found is None or found["paper"].dtype == float
 
 
 # ---- label graphs ---------------------------------------------------------------------------------------------
 
-SHIPPED = [TEN, *(yaml.safe_load((GRAPHS / f"{name}.yaml").read_text()) for name in ("critters", "flower17", "notes"))]
+SHIPPED = [TEN, *(yaml.safe_load((GRAPHS / f"{name}.yaml").read_text()) for name in ("critters", "flower", "notes"))]
 VALUES = [None, True, 0, -1.5, 10**40, float("inf"), "", " ", "cat", "animal", "<eop>", "no: yes", "ß\u2028", "x" * 999]
 VALUES += [[], {}, [[]], [["cat"], "dog"], {"cat": ["dog"]}, {"nodes": ["cat"]}, {7: 8}, b"\xff\x00"]
 TOKENS = [

@@ -1,10 +1,8 @@
 """Nothing that a user is given is run: no pickles, safe YAML, nothing unpacked, names that stay text in all outputs."""
 
 import ast
-import os
 import pickle
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,15 +15,15 @@ import torch
 import yaml
 from companion import drawing, widgets
 from companion.datasets import critters
-from companion.records import store as records
+from companion.records import profiles, store
 from companion.tables import engine, writing
 from helpers import build
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
-from test_batch import copy, shrink  # noqa: F401  a fixture: the repository with a small toy profile
+from test_batch import copy, environment, seeds_of, shrink  # noqa: F401  copy: a fixture: the repository with a small toy profile
 from test_training import Drawings
 
-from labelaug_core import encoders, explain, graph_file
+from labelaug_core import cache, encoders, explain, graph_file
 from labelaug_core.encoders import SmallCNN
 from labelaug_core.graph import GraphError
 from labelaug_core.joining import draft as join
@@ -120,11 +118,11 @@ def trap(tmp_path):
 def test_a_pickle_in_the_feature_cache_is_not_read_and_made_anew(trap, tmp_path, monkeypatch):
     monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))
     encoder, images = SmallCNN(4), Drawings(3)
-    features = np.array(encoders.cached_features(encoder, images, "hash"))
+    features = np.array(cache.cached_features(encoder, images, "hash"))
     cached = next(tmp_path.glob("features-*.npy"))
     np.save(cached, trap, allow_pickle=True)
-    cached.rename(tmp_path / f"{cached.stem[:-16]}{encoders.file_hash(cached)}.npy")  # its name is right
-    np.testing.assert_array_equal(encoders.cached_features(encoder, images, "hash"), features)
+    cached.rename(tmp_path / f"{cached.stem[:-16]}{cache.file_hash(cached)}.npy")  # its name is right
+    np.testing.assert_array_equal(cache.cached_features(encoder, images, "hash"), features)
 
 
 def test_a_pickle_among_the_cached_drawings_is_not_read_and_made_anew(trap, tmp_path, monkeypatch):
@@ -134,10 +132,13 @@ def test_a_pickle_among_the_cached_drawings_is_not_read_and_made_anew(trap, tmp_
     np.testing.assert_array_equal(critters.drawn("test", 1, 32).images, images)
 
 
-def test_pickled_predictions_are_one_clear_error(trap, tmp_path):
-    np.savez(tmp_path / "cell__seed0.npz", y=trap)
-    with pytest.raises(records.RecordError, match="cell__seed0.npz: damaged predictions"):
-        records.read_predictions(tmp_path / "cell__seed0.json")
+def test_pickled_predictions_are_not_read(trap, tmp_path):
+    run = {"data": {"content_hash": "abc"}}
+    store.add(tmp_path, "cell", {}, 0, run, {"y": np.arange(1)})
+    np.savez(tmp_path / "runs" / "cell.npz", seeds=np.array([0]), y=trap)
+    record = store.read(tmp_path, "cell")
+    assert record.seeds == [] and "cell.npz: damaged predictions" in record.damaged[0]
+    assert store.missing_seeds(tmp_path, "cell", {}, [0]) == [0]
 
 
 def test_pickled_weights_are_refused(trap, tmp_path, monkeypatch):
@@ -167,14 +168,14 @@ def test_yaml_that_asks_for_python_objects_is_one_clear_error(tmp_path, monkeypa
     graph.write_text(f"root: {CODE}\ngroups: {{}}\nlabels: {{}}\n")
     with pytest.raises(GraphError, match="mine.yaml, line 1: not valid YAML: .*python/object"):
         graph_file.load_graph(graph)
-    monkeypatch.setattr(records, "ROOT", tmp_path)
-    profiles = tmp_path / "notebooks" / "profiles"
-    profiles.mkdir(parents=True)
-    (profiles / "mine.yaml").write_text(f"seeds: {CODE}\n")
-    with pytest.raises(records.RecordError, match=r"mine\.yaml.*: not valid YAML"):
-        records.load_profile("mine")
-    with pytest.raises(records.RecordError, match="there is no profile"):
-        records.load_profile("../profiles/mine")
+    monkeypatch.setattr(profiles, "ROOT", tmp_path)
+    folder = tmp_path / "notebooks" / "profiles"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(f"seeds: {CODE}\n")
+    with pytest.raises(profiles.RecordError, match=r"mine\.yaml.*: not valid YAML"):
+        profiles.load_profile("mine")
+    with pytest.raises(profiles.RecordError, match="there is no profile"):
+        profiles.load_profile("../profiles/mine")
     assert not (tmp_path / "it_ran").exists()
 
 
@@ -293,26 +294,20 @@ ODD = ["..", "a/b", r"a\b", "lr=$(touch it_ran)", "lr=1 2", "lr='", "lr={cell}",
 def test_a_cell_whose_name_is_no_file_name_is_an_error(name, part):
     """So no record leaves its folder, and no cell's name says anything to a shell or to Snakemake."""
     cell = {"group": "critters", "dataset": "fine", "method": "ffn", "option": ""} | {part: name}
-    with pytest.raises(records.RecordError, match="cannot be part of a file name"):
-        records.cell_name(**cell)
-    with pytest.raises(records.RecordError):
-        records.cell_settings("toy", **cell)
+    with pytest.raises(profiles.RecordError, match="cannot be part of a file name"):
+        profiles.cell_name(**cell)
+    with pytest.raises(profiles.RecordError):
+        profiles.cell_settings("toy", **cell)
 
 
 def test_the_name_of_the_folder_says_nothing_to_a_shell(copy, tmp_path_factory):  # noqa: F811
     shrink(copy)
     folder = tmp_path_factory.mktemp("odd") / 'it\'s $(touch it_ran) & "here"'
     copy.rename(folder)
-    environment = os.environ | {
-        "PYTHONPATH": str(folder),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "LABELAUG_CACHE": str(folder.parent / "cache"),
-    }
-    environment.pop("LABELAUG_OUT", None)
     target = "results/toy/cells/critters__fine__ffn.done"
     run = subprocess.run(
-        ["snakemake", "--cores", "1", target], cwd=folder, env=environment, capture_output=True, text=True
+        ["snakemake", "--cores", "1", target], cwd=folder, env=environment(folder), capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert len(list((folder / "results" / "toy" / "runs").glob("*.json"))) == 2
+    assert seeds_of(folder) == {"critters__fine__ffn": [0, 1]}
     assert not list(folder.parent.rglob("it_ran"))

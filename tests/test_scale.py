@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_batch import copy, shrink  # noqa: F401  a fixture: the repository with a small toy profile
-from test_training import HEADS, SETTINGS, classifier, features_task, train
+from helpers import classifier, features_task
+from test_batch import copy, environment, seeds_of, shrink  # noqa: F401  copy is a fixture
+from test_training import HEADS, SETTINGS, train
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -27,7 +29,7 @@ def curves() -> dict[str, dict]:
         model = classifier(task, HEADS[name](task))
         forward = model.forward
         model.forward = lambda *parts, forward=forward, seen=seen: seen.add(len(parts[0])) or forward(*parts)
-        _, history = train(model, task, task.train, SETTINGS | {"eval_every": 1, "weight_decay": 0.01}, 0)
+        _, history = train(model, task, task.train, replace(SETTINGS, eval_every=1, weight_decay=0.01), 0)
         found[name] = {k: [row[k] for row in history] for k in ("loss", "val_nll")} | {"seen": list(seen)}
     return found
 
@@ -41,7 +43,8 @@ def test_two_processes_give_the_loss_curve_of_one_at_the_same_global_batch(tmp_p
         "found = t.curves()\n"
         "with pytest.raises(ValueError, match='15 samples cannot be shared by 2 processes'):\n"
         "    task = t.features_task()\n"
-        "    t.train(t.classifier(task, t.HEADS['marginal'](task)), task, task.train, t.SETTINGS | {'batch': 15}, 0)\n"
+        "    model, odd = t.classifier(task, t.HEADS['marginal'](task)), t.replace(t.SETTINGS, batch=15)\n"
+        "    t.train(model, task, task.train, odd, 0)\n"
         "json.dump(found, open(f'{sys.argv[1]}/{PartialState().process_index}.json', 'w'))\n"
     )
     command = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
@@ -84,19 +87,20 @@ def cluster(tmp_path_factory):
         (folder / name).chmod(0o755)
     (folder / "jobs").touch()
     path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "SLURM_STAND_IN": str(folder), "XDG_CACHE_HOME": str(folder / "xdg")}
-    environment.pop("LABELAUG_OUT", None)
-    return environment, folder
+    given = os.environ | {"PATH": path, "SLURM_STAND_IN": str(folder), "XDG_CACHE_HOME": str(folder / "xdg")}
+    given.pop("LABELAUG_OUT", None)
+    return given, folder
 
 
 @pytest.mark.parametrize("profile", ["toy", "cpu", "paper"])
 def test_the_slurm_profile_plans_every_cell(cluster, profile):
     """With nothing recorded every cell is a job; only the profile of the GPU asks for one."""
-    environment, folder = cluster
+    given, folder = cluster
+    given |= {"PYTHONPATH": f"{folder}:{folder / 'notebooks'}"}
     for name in ("labelaug_core", "notebooks", "Snakefile"):
         (folder / name).symlink_to(ROOT / name)
     command = [*PROFILE, "cells", "--config", f"profile={profile}", "--dry-run"]
-    plan = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    plan = subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True)
     assert plan.returncode == 0, plan.stdout + plan.stderr
     text = plan.stdout + plan.stderr
     cells = int(re.search(r"0 of (\d+) cells are recorded", text)[1])
@@ -107,18 +111,18 @@ def test_the_slurm_profile_plans_every_cell(cluster, profile):
 
 
 def test_a_batch_through_slurm_leaves_its_records_and_finds_nothing_to_do_again(cluster, copy):  # noqa: F811
-    environment, stand_in = cluster
+    given, stand_in = cluster
     shrink(copy)
-    environment |= {"PYTHONPATH": str(copy), "LABELAUG_CACHE": str(copy / "cache")}
+    given |= {k: environment(copy)[k] for k in ("PYTHONPATH", "LABELAUG_CACHE")}
     command = [*PROFILE, "--slurm-init-seconds-before-status-checks", "1", "--config", "profile=toy", "--"]
 
     def batch() -> str:
-        run = subprocess.run([*command, "cells"], cwd=copy, env=environment, capture_output=True, text=True)
+        run = subprocess.run([*command, "cells"], cwd=copy, env=given, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout + run.stderr
         return run.stdout + run.stderr
 
     batch()
-    assert len(list((copy / "results" / "toy" / "runs").glob("*.json"))) == 4
+    assert seeds_of(copy) == {"critters__fine__ffn": [0, 1], "critters__fine__label-aug": [0, 1]}
     sent = (stand_in / "sent").read_text().splitlines()
     assert len(sent) == 2 and all("--mem 4000 " in call and " -t 120 " in call for call in sent)
     assert "2 of 2 cells are recorded, nothing to be done" in batch()
@@ -129,9 +133,8 @@ def test_a_job_leaves_the_marks_of_other_jobs_alone(copy):  # noqa: F811
     shrink(copy)
     mark = copy / "results" / "toy" / "cells" / "critters__fine__ffn.done"
     mark.parent.mkdir(parents=True)
-    environment = os.environ | {"PYTHONPATH": str(copy)}
     for mode, kept in (("remote", True), ("default", False)):
         mark.touch()
         command = [Path(sys.executable).parent / "snakemake", "--mode", mode, "--nolock", "--cores", "1", "--dry-run"]
-        subprocess.run([*command, "cells"], cwd=copy, env=environment, check=True, capture_output=True)
+        subprocess.run([*command, "cells"], cwd=copy, env=environment(copy), check=True, capture_output=True)
         assert mark.exists() == kept

@@ -19,20 +19,16 @@ from torch import nn
 
 from companion.controls import on_graph
 from companion.heads.baselines import FFNHead, LabelSetHead
+from companion.heads.estimators import EstimatorHead
 from companion.heads.hiclass_head import HiclassHead
-from companion.heads.neighbours import (
-    AgreementHead,
-    EstimatorHead,
-    FlatMarginalHead,
-    HexHead,
-    HierarchicalSoftmaxHead,
-)
+from companion.heads.neighbours import AgreementHead, FlatMarginalHead, HexHead, HierarchicalSoftmaxHead
 from companion.heads.several_labels import FlatHead, PathsHead, SetHead
 from companion.methods import Method
 from labelaug_core.data import DataError, Task
 from labelaug_core.label_aug import PathHead, PathSettings
 
 HEADS = {  # one label a sample: (graph, labels, n_fine, d, ...) -> a head
+    "ffn": FFNHead,
     "label-set": LabelSetHead,
     "path": PathHead,
     "flat-marginal": FlatMarginalHead,
@@ -90,10 +86,8 @@ class OneLabel(Scoring):
         "cannot be directly employed").
         """
         task = on_graph(task, options.get("graph", method.graph), seed)
-        if method.head == "ffn":
-            if task.coarse is not None:
-                task = replace(task, coarse=shared_labels(task))
-            return (lambda d: FFNHead(d, task.n_fine)), task
+        if method.head == "ffn" and task.coarse is not None:
+            task = replace(task, coarse=shared_labels(task))
         own = dict(method.options)
         if method.head in PATH_HEADS:
             known = {f.name for f in fields(PathSettings)}

@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from companion.methods import GROUPS
+from labelaug_core.graph_file import GRAPHS
 
 ROOT = Path(__file__).parents[3]
 OUT = Path(os.environ.get("LABELAUG_OUT") or ROOT)  # holds results/ and figures/; the tests send theirs elsewhere
@@ -129,7 +130,7 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     if data.pop("same_compute", False):  # as many images a step as the fusion has
         training["batch"] += training["coarse_batch"]
     source = g.get("of", group)
-    graph = read_yaml(ROOT / "labelaug_core" / "graphs" / f"{source}.yaml")
+    graph = read_yaml(GRAPHS / f"{source}.yaml")
     return {
         "group": group,
         "source": source,
