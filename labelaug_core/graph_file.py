@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def load_graph(source: str | Path) -> LabelGraph:
         known = ", ".join(sorted(p.stem for p in GRAPHS.glob("*.yaml")))
         raise GraphError(f"{path.name}: no such graph file; known graphs: {known}")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8"))  # macOS writes names decomposed
         _check_form(text)
         data = yaml.load(text, Loader=_Loader)  # a SafeLoader
     except Exception as error:  # yaml raises its own kinds, and for odd values KeyError, IndexError, ...

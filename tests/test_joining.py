@@ -150,6 +150,9 @@ def test_a_name_composed_in_one_set_and_decomposed_in_the_other_is_one_class(tmp
     graph = drafted(tmp_path / "mine.yaml", ["Épagneul", "Bärin"], [unicodedata.normalize("NFD", "Épagneul"), "Bär"])
     assert set(graph.labels["fine"].values()) & set(graph.labels["coarse"].values()) == {"Épagneul"}
     assert graph.node_of("coarse", unicodedata.normalize("NFD", "ÉPAGNEUL")) == "Épagneul"
+    text = (tmp_path / "mine.yaml").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(unicodedata.normalize("NFD", text), encoding="utf-8")
+    assert load_graph(tmp_path / "mine.yaml") == graph
 
 
 # ---- the task ---------------------------------------------------------------------------------------------------
