@@ -13,6 +13,7 @@ from helpers import SHIPPED, build, make_decoder, make_features, random_graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelaug_core.decoder import greedy as tree_greedy
 from labelaug_core.graph import EOP, GraphError, LabelGraph
 from labelaug_core.graph_file import load_graph
 from labelaug_core.losses import marginal_likelihood
@@ -29,8 +30,10 @@ def lattice(levels: int, width: int = 2) -> LabelGraph:
     return build({"root": "root", "groups": groups, "labels": {"d": {"nodes": above}}}, "lattice.yaml")
 
 
-def some_labels(data, graph: LabelGraph) -> list[str]:
-    return data.draw(st.lists(st.sampled_from(graph.label_nodes()), min_size=1, unique=True), label="labels")
+def some_labels(data, graph: LabelGraph) -> tuple[list[str], int]:
+    """Any labels of the graph in any order, and how many of them are evaluated."""
+    labels = data.draw(st.lists(st.sampled_from(graph.label_nodes()), min_size=1, unique=True), label="labels")
+    return labels, data.draw(st.integers(0, len(labels)), label="evaluated")
 
 
 def names(graph: LabelGraph, nodes) -> tuple[str, ...]:
@@ -38,25 +41,26 @@ def names(graph: LabelGraph, nodes) -> tuple[str, ...]:
     return tuple(graph.nodes[v] for v in nodes if 0 <= v < len(graph.nodes))
 
 
-def check_beam(graph: LabelGraph, labels: list[str]) -> None:
-    """A beam as wide as the tree finds every path of the tree, with its log-probability, in order."""
-    tree, decoder, x = PrefixTree(graph, labels), make_decoder(graph), make_features(3)
-    label, logp, nodes = beam(decoder, x, Edges(graph, labels), width=len(tree.slot_node))
-    expected = tree.path_log_probs(decoder.slot_log_probs(x, tree))
-    assert logp.shape == expected.shape
-    torch.testing.assert_close(logp, expected.sort(1, descending=True).values, atol=1e-10, rtol=0)
-    at = {path: p for p, path in enumerate(tree.paths)}
+def check_beam(graph: LabelGraph, labels: list[str], n_evaluated: int) -> None:
+    """A beam as wide as the tree finds every complete path of the tree, with its log-probability, in order."""
+    tree, decoder, x = PrefixTree(graph, labels, n_evaluated), make_decoder(graph), make_features(3)
+    label, logp, nodes = beam(decoder, x, Edges(graph, labels, n_evaluated), width=len(tree.slot_node))
+    expected = tree.path_log_probs(decoder.slot_log_probs(x, tree)).masked_fill(~tree.complete, -torch.inf)
+    assert logp.shape == (3, int(tree.complete.sum()))
+    best = expected.sort(1, descending=True).values[:, : logp.shape[1]]
+    torch.testing.assert_close(logp, best, atol=1e-10, rtol=0)
+    at = {path: p for p, path in enumerate(tree.paths) if tree.complete[p]}
     for b in range(len(x)):
         found = [at[names(graph, path)] for path in nodes[b].tolist()]
-        assert sorted(found) == list(range(len(tree.paths)))
+        assert sorted(found) == list(at.values())
         assert label[b].tolist() == tree.path_label[found].tolist()
         torch.testing.assert_close(logp[b], expected[b, found], atol=1e-10, rtol=0)
 
 
-def check_greedy(graph: LabelGraph, labels: list[str]) -> None:
-    tree, decoder, x = PrefixTree(graph, labels), make_decoder(graph), make_features(8)
-    path = tree.greedy(decoder.slot_log_probs(x, tree))
-    label, nodes = greedy(decoder, x, Edges(graph, labels))
+def check_greedy(graph: LabelGraph, labels: list[str], n_evaluated: int) -> None:
+    tree, decoder, x = PrefixTree(graph, labels, n_evaluated), make_decoder(graph), make_features(8)
+    path = tree_greedy(tree, decoder.slot_log_probs(x, tree))
+    label, nodes = greedy(decoder, x, Edges(graph, labels, n_evaluated))
     assert [names(graph, n) for n in nodes.tolist()] == [tree.paths[p] for p in path]
     assert label.tolist() == tree.path_label[path].tolist()
 
@@ -64,21 +68,35 @@ def check_greedy(graph: LabelGraph, labels: list[str]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(random_graphs(exclusive=False), st.data())
 def test_a_wide_beam_is_enumeration(graph, data):
-    check_beam(graph, some_labels(data, graph))
+    check_beam(graph, *some_labels(data, graph))
 
 
 @settings(max_examples=60, deadline=None)
 @given(random_graphs(exclusive=False), st.data())
 def test_greedy_is_algorithm_2_of_the_tree(graph, data):
-    check_greedy(graph, some_labels(data, graph))
+    check_greedy(graph, *some_labels(data, graph))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_beam_and_greedy_on_shipped_graphs(name):
     graph = load_graph(name)
     for labels in (graph.label_nodes(), *map(graph.label_nodes, graph.labels)):
-        check_beam(graph, labels)
-        check_greedy(graph, labels)
+        for n_evaluated in {len(labels), len(labels) - 2}:
+            check_beam(graph, labels, n_evaluated)
+            check_greedy(graph, labels, n_evaluated)
+
+
+def test_greedy_and_beam_stop_at_an_inner_label():
+    """`cat` and `dog` evaluated beside the breeds: the score of <eop> decides."""
+    graph = build()
+    labels, ends = ["cat", "dog", "Brit", "Coon", "Pug"], []
+    for bias in (-30.0, 30.0):
+        decoder, x = make_decoder(graph), make_features(8)
+        with torch.no_grad():
+            decoder.score.bias[-1] = bias
+        ends.append({labels[k] for k in greedy(decoder, x, Edges(graph, labels))[0].tolist()})
+        assert {labels[k] for k in beam(decoder, x, Edges(graph, labels), 1)[0][:, 0].tolist()} == ends[-1]
+    assert not ends[0] & {"cat", "dog"} and ends[1] <= {"cat", "dog"}
 
 
 def test_of_equal_answers_greedy_takes_the_trees():
@@ -89,7 +107,7 @@ def test_of_equal_answers_greedy_takes_the_trees():
         decoder.score.bias.zero_()
     tree = PrefixTree(graph, graph.label_nodes())
     label, _ = greedy(decoder, x, Edges(graph, graph.label_nodes()))
-    assert label.tolist() == tree.path_label[tree.greedy(decoder.slot_log_probs(x, tree))].tolist()
+    assert label.tolist() == tree.path_label[tree_greedy(tree, decoder.slot_log_probs(x, tree))].tolist()
 
 
 def test_a_narrow_beam_keeps_the_best_prefixes():
@@ -97,7 +115,7 @@ def test_a_narrow_beam_keeps_the_best_prefixes():
     graph = lattice(levels=5, width=3)
     decoder, x, edges = make_decoder(graph), make_features(4), Edges(graph, graph.label_nodes())
     tree = PrefixTree(graph, graph.label_nodes())
-    path = tree.greedy(decoder.slot_log_probs(x, tree))  # one question at each node: greedy is the beam of one
+    path = tree_greedy(tree, decoder.slot_log_probs(x, tree))  # one question at each node: greedy is the beam of one
     best = tree.path_log_probs(decoder.slot_log_probs(x, tree)).gather(1, path[:, None])
     label, logp, _ = beam(decoder, x, edges, width=1)
     assert label[:, 0].tolist() == tree.path_label[path].tolist()
@@ -110,24 +128,24 @@ def test_a_narrow_beam_keeps_the_best_prefixes():
 @settings(max_examples=60, deadline=None)
 @given(random_graphs(exclusive=False), st.data())
 def test_numbered_paths_are_the_graphs(graph, data):
-    labels = some_labels(data, graph)
-    edges, tree = Edges(graph, labels), PrefixTree(graph, labels)
+    labels, n_evaluated = some_labels(data, graph)
+    edges, tree = Edges(graph, labels, n_evaluated), PrefixTree(graph, labels, n_evaluated)
     for y in labels:
         assert edges.n_paths[y] == graph.count_paths(y)
         numbered = [edges.path(y, i) for i in range(edges.n_paths[y])]
         assert sorted(names(graph, p) for p in numbered) == sorted(graph.paths(y))
-        inner = any((*p, EOP) in tree.prefixes for p in graph.paths(y))
-        assert all((p[-1] == len(graph.nodes)) == inner for p in numbered)
+        stops = any((*p, EOP) in tree.prefixes for p in graph.paths(y))
+        assert all((p[-1] == len(graph.nodes)) == stops for p in numbered)
 
 
-def check_loss(graph: LabelGraph, labels: list[str], k: int) -> None:
+def check_loss(graph: LabelGraph, labels: list[str], n_fine: int, is_coarse: bool) -> None:
     torch.manual_seed(0)
-    head = SampledPathHead(graph, labels, len(labels), d=5, hidden=6, k=k).double()
-    tree, y = PrefixTree(graph, labels), torch.arange(len(labels))
-    x = make_features(len(labels))
+    head = SampledPathHead(graph, labels, n_fine, d=5, hidden=6, k=256).double()
+    y = torch.arange(len(labels) if is_coarse else n_fine)
+    tree, x = PrefixTree(graph, labels[: len(y)], n_fine), make_features(len(y))
     exact = marginal_likelihood(tree.label_log_probs(head.decoder.slot_log_probs(x, tree)), y)
     weights = list(head.decoder.parameters())
-    loss = head.loss(x, y)
+    loss = head.loss(x, y, is_coarse)
     torch.testing.assert_close(loss, exact, atol=1e-10, rtol=0)
     if exact.requires_grad:
         grads = (torch.autograd.grad(v, weights, allow_unused=True, materialize_grads=True) for v in (loss, exact))
@@ -136,9 +154,35 @@ def check_loss(graph: LabelGraph, labels: list[str], k: int) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(random_graphs(exclusive=False), st.data())
-def test_with_all_paths_the_sampled_loss_is_the_marginal_likelihood(graph, data):
-    check_loss(graph, some_labels(data, graph), k=256)
+@given(random_graphs(), st.booleans(), st.data())
+def test_with_all_paths_the_sampled_loss_is_the_marginal_likelihood(graph, is_coarse, data):
+    labels, n_fine = some_labels(data, graph)
+    check_loss(graph, labels, max(1, n_fine), is_coarse)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda g, labels: Edges(g, labels),
+        lambda g, labels: PrefixTree(g, labels),
+        lambda g, labels: SampledPathHead(g, labels, len(labels), 5),
+    ],
+)
+def test_labels_that_cannot_be_are_refused_all_at_once(make):
+    graph = build()
+    with pytest.raises(GraphError, match="no label node 'fox', 'animal'"):
+        make(graph, ["fox", "Brit", "animal"])
+    with pytest.raises(GraphError, match="given twice as a label: 'Brit', 'Pug'"):
+        make(graph, ["Brit", "Pug", "Brit", "Pug"])
+    with pytest.raises(GraphError, match="at least one label"):
+        make(graph, [])
+
+
+def test_a_group_that_does_not_compete_is_refused():
+    graph = build({"root": "r", "groups": {"g": {"below": "r", "nodes": ["a", "b"], "exclusive": False}},
+                   "labels": {"d": {"groups": ["g"]}}})  # fmt: skip
+    with pytest.raises(GraphError, match="needs groups that compete.*'g'"):
+        SampledPathHead(graph, ["a", "b"], 2, 5)
 
 
 def test_sampled_paths_give_an_unbiased_probability():

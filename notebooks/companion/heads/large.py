@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from functools import cached_property
 
 import networkx as nx
@@ -23,25 +24,29 @@ from labelaug_core.graph import GraphError, LabelGraph
 class Edges(nn.Module):
     """All moves on paths to `labels` (class i is labels[i]) as a CSR adjacency: index tensors, no parameters.
 
+    n_evaluated: the first so many labels are evaluated (default: all), as in PrefixTree: a path may stop at them.
     The slots (possible answers) of node v are first[v] ... first[v + 1] - 1, block by block, in PrefixTree's order.
     child [E]: the slot's node, N for <eop>; block [E]; label [E]: the class of a slot that ends a path, else -1;
-    lone [E] bool: the only answer of its block; exclusive [n_blocks]; log_questions [N], float64: the log of the number
-    of v's blocks (-inf: none).
-    Raises GraphError for a label that is no node of the graph, and for no label.
+    lone [E] bool: the only answer of its block; log_question [E], float64: minus the log of the number of questions
+    beside it (0 for <eop>); exclusive [n_blocks]; stops [N] bool: a path may stop here, or go on.
+    Raises GraphError naming labels that are no node of the graph or given twice, and for no label.
     """
 
-    def __init__(self, graph: LabelGraph, labels: list[str]):
+    def __init__(self, graph: LabelGraph, labels: list[str], n_evaluated: int | None = None):
         super().__init__()
         self.graph, self.labels = graph, list(labels)
         if unknown := [v for v in labels if v not in graph.parents or v == graph.root]:
-            raise GraphError(f"{graph.name}: the graph has no label node {unknown[0]!r}")
+            raise GraphError(f"{graph.name}: the graph has no label node {', '.join(map(repr, unknown))}")
+        if twice := [v for v, times in Counter(labels).items() if times > 1]:
+            raise GraphError(f"{graph.name}: given twice as a label: {', '.join(map(repr, twice))}")
         if not self.labels:
             raise GraphError(f"{graph.name}: edges need at least one label to lead to")
+        evaluated = set(self.labels[:n_evaluated])
         class_of, leads = {v: i for i, v in enumerate(labels)}, set()  # leads: to a label below
         for v in reversed(list(nx.topological_sort(graph.networkx))):
             if any(u in class_of or u in leads for u in graph.children(v)):
                 leads.add(v)
-        first, slots, exclusive, questions = [0], [], [], []
+        first, slots, exclusive, questions = [0], [], [], []  # questions: of each slot
         for v in graph.nodes:
             blocks = graph.blocks(v) if v in leads else {}
             legal = {g: [u for u in us if u in class_of or u in leads] for g, us in blocks.items()}
@@ -49,15 +54,17 @@ class Edges(nn.Module):
                 ends = (-1 if u in leads else class_of[u] for u in answers)
                 slots += [(graph.index[u], len(exclusive), end) for u, end in zip(answers, ends, strict=True)]
                 exclusive += [graph.exclusive[g]] if answers else []
-            if v in leads and v in class_of:
+            questions += [sum(map(bool, legal.values()))] * (len(slots) - len(questions))
+            if v in leads and v in evaluated:
                 slots.append((len(graph.nodes), len(exclusive), class_of[v]))
-                exclusive.append(True)
-            questions.append(sum(map(bool, legal.values())) + (v in leads and v in class_of))
+                exclusive.append(False)
+                questions.append(1)
             first.append(len(slots))
         child, block, label = torch.tensor(slots).T.contiguous()
         lone = (block.bincount()[block] == 1) & torch.tensor(exclusive)[block]
         tensors = {"first": torch.tensor(first), "child": child, "block": block, "label": label, "lone": lone}
-        tensors |= {"exclusive": torch.tensor(exclusive), "log_questions": torch.tensor(questions).double().log()}
+        tensors |= {"exclusive": torch.tensor(exclusive), "log_question": -torch.tensor(questions).double().log()}
+        tensors["stops"] = torch.tensor([v in leads and v in evaluated for v in graph.nodes])
         for name, values in tensors.items():
             self.register_buffer(name, values, persistent=False)
 
@@ -70,9 +77,9 @@ class Edges(nn.Module):
         return counts
 
     def path(self, label: str, i: int) -> list[int]:
-        """Path number i < n_paths[label] to the label: its nodes from the root on, and <eop> where paths go on."""
+        """Path number i < n_paths[label] to the label: its nodes from the root on, and <eop> where a path may stop."""
         v, path = label, [self.graph.index[label]]
-        ends = [len(self.graph.nodes)] if self.log_questions[path[0]] >= 0 else []
+        ends = [len(self.graph.nodes)] if self.stops[path[0]] else []
         while v != self.graph.root:
             for parent in self.graph.parents[v]:
                 if i < self.n_paths[parent]:
@@ -83,7 +90,10 @@ class Edges(nn.Module):
         return path[::-1] + ends
 
     def answers(self, decoder: PathDecoder, f: Tensor, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log p of every answer at M states, f [M, H] at node [M]: row [W] (of which state), slot [W], log p [W]."""
+        """log p of every decision at M states, f [M, H] at node [M]: row [W] (of which state), slot [W], log p [W].
+
+        As PathDecoder.decisions: to stop, or to go on and give the answer, its question given.
+        """
         nodes, rows = node.unique(return_inverse=True)
         rows, counts = rows.argsort(stable=True), rows.bincount().tolist()
         first, size = self.first[node[rows]], self.first.diff()[node[rows]]
@@ -95,43 +105,49 @@ class Edges(nn.Module):
             z.append(nn.functional.linear(f_v, decoder.score.weight[below], decoder.score.bias[below]).flatten())
         n_blocks = len(self.exclusive)
         asked, block = (row * n_blocks + self.block[slot]).unique_consecutive(return_inverse=True)
-        return row, slot, block_log_softmax(torch.cat(z), block, self.exclusive[asked % n_blocks])
+        logp = block_log_softmax(torch.cat(z), block, self.exclusive[asked % n_blocks])
+        z_stop = nn.functional.linear(f, decoder.score.weight[-1:], decoder.score.bias[-1:])[:, 0]  # <eop> comes last
+        goes_on = self.stops[node[row]] & (self.child[slot] < len(self.stops))
+        return row, slot, logp + nn.functional.logsigmoid(-z_stop)[row].masked_fill(~goes_on, 0.0)
 
     def path_log_probs(self, decoder: PathDecoder, features: Tensor, paths: list[list[int]]) -> Tensor:
         """log p(path | x), questions included, of one path a row: features [R, d], as `path` gives them -> [R]."""
         nodes = nn.utils.rnn.pad_sequence([torch.tensor(p) for p in paths], batch_first=True, padding_value=-1)
         nodes = nodes.to(features.device)
-        f, at, total = start(decoder, features), torch.arange(len(nodes), device=features.device), 0.0
+        f, total = at_root(decoder, features), features.new_zeros(len(nodes))
+        at = torch.arange(len(nodes), device=features.device)
         for t in range(1, nodes.shape[1]):
             row, slot, logp = self.answers(decoder, f, nodes[at, t - 1])
             taken = self.child[slot] == nodes[at, t][row]
-            logp = logp[taken] - self.log_questions[nodes[at, t - 1]][row[taken]].to(logp.dtype)
-            total = total + logp.new_zeros(len(nodes)).index_add(0, at[row[taken]], logp)
+            logp = logp[taken] + self.log_question[slot[taken]].to(logp.dtype)
+            total = total.to(logp.dtype).index_add(0, at[row[taken]], logp)
             if t + 1 < nodes.shape[1]:
                 going = nodes[at, t + 1] >= 0
                 at = at[going]
-                f = decoder.cell(decoder.embedding(nodes[at, t]), f[going])
+                f = decoder.step(nodes[at, t], f[going])
         return total
 
 
-def start(decoder: PathDecoder, features: Tensor) -> Tensor:
+def at_root(decoder: PathDecoder, features: Tensor) -> Tensor:
     """f_1, the state at the root (node 0): [B, d] -> [B, H]."""
-    f = torch.tanh(decoder.start(features))
-    return decoder.cell(decoder.embedding.weight[:1].expand(len(f), -1), f)
+    f = decoder.first_state(features)
+    return decoder.step(torch.zeros(len(f), dtype=torch.long, device=f.device), f)
 
 
 @torch.no_grad()
 def greedy(decoder: PathDecoder, features: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
-    """Algorithm 2, as PrefixTree.greedy: the class [B], and the path's nodes [B, T], padded with -1.
+    """Algorithm 2, as labelaug_core.decoder.greedy: the class [B], and the path's nodes [B, T], padded with -1.
 
     A question with one legal answer is asked only where no other is left; of equal answers the first is taken.
     """
-    f, at = start(decoder, features), torch.arange(len(features), device=features.device)
+    f, at = at_root(decoder, features), torch.arange(len(features), device=features.device)
     node, label = torch.zeros_like(at), torch.full_like(at, -1)
     path = [node]
     while len(at):
         row, slot, logp = edges.answers(decoder, f, node)
-        score = logp.exp() - 2.0 * edges.lone[slot]
+        score = logp.exp() - 2.0 * edges.lone[slot]  # probabilities lie in [0, 1]: idle questions come last
+        to_stop = torch.where(logp >= math.log(0.5), 2.0, -4.0).to(score)  # before or after all others
+        score = torch.where(edges.child[slot] == len(edges.stops), to_stop, score)
         best = score.new_full((len(at),), -torch.inf).scatter_reduce(0, row, score, "amax")
         slot = torch.where(score == best[row], slot, len(edges.child))
         slot = torch.full_like(at, len(edges.child)).scatter_reduce(0, row, slot, "amin")
@@ -139,7 +155,7 @@ def greedy(decoder: PathDecoder, features: Tensor, edges: Edges) -> tuple[Tensor
         path.append(torch.full_like(label, -1).index_put((at,), node))
         going = edges.label[slot] < 0
         at, node = at[going], node[going]
-        f = decoder.cell(decoder.embedding(node), f[going])
+        f = decoder.step(node, f[going])
     path = torch.stack(path, 1)
     return label, path.masked_fill(path == len(edges.graph.nodes), -1)
 
@@ -151,12 +167,12 @@ def beam(decoder: PathDecoder, features: Tensor, edges: Edges, width: int) -> tu
     Returns the class [B, W], log p(path | x) [B, W] (questions included, as PrefixTree.path_log_probs) and the nodes
     [B, W, T]; padded with -1, -inf and -1. Exact where no step has more than `width` prefixes and ended paths.
     """
-    f, sample = start(decoder, features), torch.arange(len(features), device=features.device)
+    f, sample = at_root(decoder, features), torch.arange(len(features), device=features.device)
     path, label, total = torch.zeros_like(sample)[:, None], torch.full_like(sample, -1), f.new_zeros(len(f))
     while len(f):
         going, ended = (label < 0).nonzero()[:, 0], (label >= 0).nonzero()[:, 0]  # f holds the states of `going`
         row, slot, logp = edges.answers(decoder, f, path[going, -1])
-        logp = total[going][row] + logp - edges.log_questions[path[going, -1]][row].to(logp.dtype)
+        logp = total[going][row] + logp + edges.log_question[slot].to(logp.dtype)
         origin, total = torch.cat([ended, going[row]]), torch.cat([total[ended], logp])
         row = torch.cat([torch.full_like(ended, -1), row])
         label = torch.cat([label[ended], edges.label[slot]])
@@ -168,7 +184,7 @@ def beam(decoder: PathDecoder, features: Tensor, edges: Edges, width: int) -> tu
         kept = best[rank < width]
         path, total, label = torch.cat([path[origin[kept]], node[kept, None]], 1), total[kept], label[kept]
         sample, going = sample[origin[kept]], kept[label < 0]
-        f = decoder.cell(decoder.embedding(node[going]), f[row[going]])
+        f = decoder.step(node[going], f[row[going]])
     path = path.masked_fill(path == len(edges.graph.nodes), -1)
     count = sample.bincount(minlength=len(features)).tolist()
     padded = ((label, -1), (total, -torch.inf), (path, -1))
@@ -178,7 +194,8 @@ def beam(decoder: PathDecoder, features: Tensor, edges: Edges, width: int) -> tu
 class SampledPathHead(nn.Module):
     """PathHead for graphs too large for a PrefixTree: trained on sampled paths, evaluated by beam.
 
-    labels, n_fine, hidden as there. k: ground-truth paths a sample; width: of the beam.
+    hidden: H. k: ground-truth paths a sample; width: of the beam.
+    Raises GraphError naming groups of the graph whose members do not compete: their paths would not sum to 1.
     """
 
     def __init__(
@@ -186,11 +203,17 @@ class SampledPathHead(nn.Module):
     ):
         super().__init__()
         self.decoder = PathDecoder(graph, d, hidden)
-        self.edges, self.fine_edges = Edges(graph, labels), Edges(graph, labels[:n_fine])
+        self.edges, self.fine_edges = Edges(graph, labels, n_fine), Edges(graph, labels[:n_fine])
         self.k, self.width = k, width
+        asked = {graph.group[graph.nodes[v]] for v in self.edges.child.unique().tolist() if v < len(graph.nodes)}
+        if wrong := {g for g in asked if not graph.exclusive[g]}:
+            names = ", ".join(map(repr, sorted(wrong)))
+            raise GraphError(
+                f"{graph.name}: a sample with one label needs groups that compete; `exclusive: false`: {names}"
+            )
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
-        """-log p(label | x), a mean over the batch: features [B, d], y [B] indices into labels -> scalar.
+        """-log p(label | x), of a coarse label that it is reached: features [B, d], y [B] indices into labels -> scalar.
 
         Exact for a label with at most k paths. For others p is estimated by k paths drawn uniformly: that estimate
         is unbiased, and its -log is in expectation an upper bound that tightens with k.
