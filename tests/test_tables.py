@@ -100,6 +100,15 @@ def test_joining_alone_is_against_the_same_method_without_it(world):
     assert frame["joining"][3] == frame["delta"][3] == pytest.approx(200 / 6), "Pseudo Labels without a join are FFN"
 
 
+def test_a_join_of_fewer_fine_labels_is_compared_with_ffn_on_as_few(world):
+    write("fine-share0.5", "ffn", wrong=5)
+    write("fusion-share0.5", "label-aug", wrong=4)
+    rows = cells("ffn"), cells("ffn", dataset="fine-share0.5"), cells("label-aug", dataset="fusion-share0.5")
+    frame = table(*rows)
+    assert frame["role"].tolist() == ["reference", "reference", ""]
+    assert frame["delta"][2] == pytest.approx(100 / 6) and pd.isna(frame["joining"][2])  # label-aug alone was not run
+
+
 def test_declared_comparisons_are_a_family_of_their_own_and_the_rest_is_corrected_for_all(world):
     write("fine", "ffn", wrong=200, samples=400)
     write("fine", "label-aug", wrong=195, samples=400)

@@ -25,7 +25,7 @@ COLUMNS = """
     mean_per_class mean_exact mean_greedy f1_macro f1_samples f1_archive f1_archive_ci_low f1_archive_ci_high
     n_test n_train seeds device verdict paper_verdict
 """.split()
-FINE = ("fine", "fine-same-compute")
+NOT_OF_THE_FINE_PART = {"join", "same_compute", "coarse_kind", "coarse_part", "coarse_share", "use_coarse", "wrong"}
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Reader:
         self.profile, self.found = profile, {}
 
     def __call__(self, cell: dict) -> Scores | str:
-        key = tuple(cell.values())
+        key = tuple(sorted(cell.items()))
         if key not in self.found:
             self.found[key] = read_scores(self.profile, cell)
         return self.found[key]
@@ -159,22 +159,20 @@ class Reader:
         known = [c for c in cells if isinstance(self(c), Scores)]
         return max(known, key=lambda c: self(c).validation, default=None)
 
-    def ffn(self, cell: dict) -> dict | None:
-        """What Tables 2 and 3 compare a row with: the group's FFN on the fine data, at the better compute."""
-        return self.best([cell | {"dataset": d, "method": "ffn", "option": ""} for d in FINE])
+    def alone(self, cell: dict, method: str) -> dict | None:
+        """A method on the fine part of a cell's data alone, at the compute that is better on validation data.
 
-    def alone(self, cell: dict) -> dict | None:
-        """What a join is compared with: the same method on the same fine data (Pseudo Labels: FFN). None for no join.
-
-        That is the dataset `fine...` where the join is called `fusion...`, else the fine data at the better compute.
+        That is a dataset without `join` and with the same settings of the fine part (as few samples, the same labels).
         """
-        spec = load_profile(self.profile)["groups"][cell["group"]]["datasets"]
-        if not (spec[cell["dataset"]] or {}).get("join"):
-            return None
-        method = "ffn" if cell["method"] == "pseudo-labels" else cell["method"]
-        twin = cell["dataset"].replace("fusion", "fine")
-        datasets = [twin] if twin in spec and twin not in (*FINE, cell["dataset"]) else FINE
-        return self.best([cell | {"dataset": d, "method": method, "option": ""} for d in datasets])
+        datasets = load_profile(self.profile)["groups"][cell["group"]]["datasets"]
+        fine = {d: {k: v for k, v in (s or {}).items() if k not in NOT_OF_THE_FINE_PART} for d, s in datasets.items()}
+        same = [d for d in datasets if fine[d] == fine.get(cell["dataset"]) and not self.joined(cell | {"dataset": d})]
+        return self.best([cell | {"dataset": d, "method": method, "option": ""} for d in same])
+
+    def joined(self, cell: dict) -> bool:
+        """Has the cell's dataset a coarse part?"""
+        datasets = load_profile(self.profile)["groups"][cell["group"]]["datasets"]
+        return bool((datasets.get(cell["dataset"]) or {}).get("join"))
 
 
 def results_table(
@@ -185,9 +183,9 @@ def results_table(
 ) -> pd.DataFrame:
     """One row a cell (COLUMNS), in points, each compared with its reference on the same seeds and test samples.
 
-    delta is the difference to the reference: in Tables 2 and 3 the group's FFN on the fine data, at the compute that is
-    better on validation data; in Table 4 the same method without the option; with `against`, the cell that it returns.
-    joining: what a join adds to the same method without it.
+    delta is the difference to the reference: in Tables 2 and 3 FFN on the fine data, at the compute that is better on
+    validation data; in Table 4 the same method without the option; with `against`, the cell that it returns.
+    joining: what a join adds to the same method on the fine data alone (Pseudo Labels: to FFN).
     p_holm: the profile's `primary` cells, fixed by the paper's claim, are a family of their own; every other row is
     corrected for all comparisons of the table. FFN on the fine data is a control and no claim: it is not corrected.
     A cell without a record says why. cells: by default those of the table; against: a cell -> its reference.
@@ -195,12 +193,12 @@ def results_table(
     cells = table_cells(profile, table) if cells is None else cells
     read = Reader(profile)
     if against is None:
-        against = (lambda cell: cell | {"option": ""}) if table == 4 else read.ffn
+        against = (lambda cell: cell | {"option": ""}) if table == 4 else (lambda cell: read.alone(cell, "ffn"))
     primary = [] if table == 4 else profiles.cells(profile, part="primary")
     rows = []
     for cell in cells:
         scores, reference = read(cell), against(cell)
-        control = table != 4 and cell["method"] == "ffn" and cell["dataset"] in FINE
+        control = table != 4 and cell["method"] == "ffn" and not read.joined(cell)
         role = "reference" if cell == reference else "control" if control else "primary" if cell in primary else ""
         row = cell | {"role": role, "n_seeds": 0} | paper_values(profile, cell, table)
         if isinstance(scores, str):
@@ -209,8 +207,10 @@ def results_table(
         row |= own_columns(scores)
         if role != "reference" and reference is not None and isinstance(other := read(reference), Scores):
             row |= compared(scores, other)
-        if table != 4 and (alone := read.alone(cell)) and (both := shared_values(scores, read(alone))):
-            row |= estimate("joining", paired(*both))
+        if table != 4 and read.joined(cell):
+            alone = read.alone(cell, "ffn" if cell["method"] == "pseudo-labels" else cell["method"])
+            if alone and (both := shared_values(scores, read(alone))):
+                row |= estimate("joining", paired(*both))
         rows.append(row)
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"verdict": object, "decode": object})
     return judged(frame, profile)

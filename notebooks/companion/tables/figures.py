@@ -96,7 +96,8 @@ def draw_deltas(frame: pd.DataFrame, against: str, message: str = "", by: str = 
     frame: rows of companion.tables.engine.results_table; against: what delta is compared with, as text; message: the
     title, by default `message_of`; by: the column whose values are headings. None where no row is compared.
     """
-    rows = key_rows(frame, max(1, 10 // max(1, frame["group"].nunique()))).head(10)
+    groups = frame.loc[frame["delta"].notna(), "group"].nunique()
+    rows = key_rows(frame, 10 // min(max(groups, 1), 10)).head(10)
     if rows.empty:
         return None
     rows = rows.sort_values("delta", ascending=False, kind="stable")
@@ -118,11 +119,11 @@ def draw_deltas(frame: pd.DataFrame, against: str, message: str = "", by: str = 
 
 
 def message_of(rows: pd.DataFrame, against: str) -> str:
-    """What compared rows say, as a title: how many differ from what, then the rows of the paper's claim."""
+    """What compared rows say, as a title: how many differ from what and, of one group, the rows of the paper's claim."""
     better, worse = (int(rows["verdict"].str.startswith(v).sum()) for v in ("better", "worse"))
     found = f"{better} of {len(rows)} rows better than {against}, {worse} worse"
     lines = [found if better + worse else f"none of {len(rows)} rows is shown to differ from {against}"]
-    for r in rows[rows["role"].eq("primary")].itertuples():
+    for r in rows[rows["role"].eq("primary") & (rows["group"].nunique() == 1)].itertuples():
         lines.append(f"The claim, {unescape(title(r))}, {r.dataset}: {interval(r)}, {r.verdict}")
     return f"{', '.join(dict.fromkeys(rows['group']))}: " + "\n".join(lines)
 
