@@ -48,7 +48,7 @@ def train(model, task, val: Split, settings: TrainingSettings, seed: int):
 
 
 HEADS = {
-    "ffn": lambda t: lambda d: FFNHead(d, t.n_fine),
+    "ffn": lambda t: lambda d: FFNHead(t.graph, t.labels, t.n_fine, d),
     "label-set": lambda t: lambda d: LabelSetHead(t.graph, t.labels, t.n_fine, d),
     **{
         o: (lambda t, o=o: lambda d: PathHead(t.graph, t.labels, t.n_fine, d, PathSettings(32, o)))

@@ -18,13 +18,13 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, p
 from torch import nn
 
 from companion.controls import on_graph
-from companion.heads.baselines import FFNHead, LabelSetHead
+from companion.heads.baselines import FFNHead, LabelSetHead, allowed
 from companion.heads.estimators import EstimatorHead
 from companion.heads.hiclass_head import HiclassHead
 from companion.heads.neighbours import AgreementHead, FlatMarginalHead, HexHead, HierarchicalSoftmaxHead
 from companion.heads.several_labels import FlatHead, PathsHead, SetHead
 from companion.methods import Method
-from labelaug_core.data import DataError, Task
+from labelaug_core.data import DataError, Split, Task
 from labelaug_core.label_aug import PathHead, PathSettings
 
 HEADS = {  # one label a sample: (graph, labels, n_fine, d, ...) -> a head
@@ -38,6 +38,7 @@ HEADS = {  # one label a sample: (graph, labels, n_fine, d, ...) -> a head
     "hiclass": HiclassHead,
     "estimator": EstimatorHead,
 }
+SUMMED_HEADS = ("flat-marginal", "hex")  # a coarse label has the summed probability of the fine labels below it
 PATH_HEADS = ("path", "agreement", "estimator")  # these take PathSettings
 HEADS_FOR_SEVERAL = {"ffn": FlatHead, "label-set": SetHead, "path": PathsHead}
 
@@ -83,11 +84,12 @@ class OneLabel(Scoring):
 
         FFN has no place for a label that only the coarse part has, so of a fusion it uses the images of the shared
         labels, as the paper's size of FlowerFusion suggests. Raises DataError where no label is shared (the paper:
-        "cannot be directly employed").
+        "cannot be directly employed"). So do heads that sum over the fine labels below a coarse one with the images
+        of coarse labels that have none.
         """
         task = on_graph(task, options.get("graph", method.graph), seed)
-        if method.head == "ffn" and task.coarse is not None:
-            task = replace(task, coarse=shared_labels(task))
+        if method.head in ("ffn", *SUMMED_HEADS) and task.coarse is not None:
+            task = replace(task, coarse=usable_samples(task, method))
         own = dict(method.options)
         if method.head in PATH_HEADS:
             known = {f.name for f in fields(PathSettings)}
@@ -137,11 +139,18 @@ class OneLabel(Scoring):
         return kept
 
 
-def shared_labels(task: Task):
-    """The coarse samples whose label is one of the fine ones, a Split. Raises DataError where there is none."""
-    rows = np.flatnonzero(task.coarse.y < task.n_fine)
+def usable_samples(task: Task, method: Method) -> Split:
+    """The coarse samples that the method can use: FFN those of fine labels, the others also those of labels above them.
+
+    Raises DataError where there is none.
+    """
+    usable = allowed(task.graph, task.labels, task.n_fine).any(1).numpy()
+    if method.head == "ffn":
+        usable[task.n_fine :] = False
+    rows = np.flatnonzero(usable[task.coarse.y])
     if not len(rows):
-        raise DataError(f"FFN cannot be trained on this fusion: no label of {task.graph.name} is in both datasets")
+        what = "is in both datasets" if method.head == "ffn" else "answers a coarse one"
+        raise DataError(f"{method.title} cannot be trained on this fusion: no label of {task.graph.name} {what}")
     return task.coarse.take(rows)
 
 

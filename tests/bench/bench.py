@@ -176,7 +176,7 @@ def classifier(graph: LabelGraph, objective: str | None, encoder: torch.nn.Modul
 
     def head(width: int):
         if objective is None:
-            return FFNHead(width, len(fine))
+            return FFNHead(graph, fine, len(fine), width)
         return PathHead(graph, graph.label_nodes(), len(fine), width, hidden, objective=objective)
 
     return Classifier(encoder, head)

@@ -46,7 +46,7 @@ def decoding(sizes: tuple[int, ...], rounds: int, batch: int = 64, d: int = 1280
     for n in sizes:
         torch.manual_seed(0)
         graph = taxonomy(n)
-        ffn = Classifier(Identity(d), lambda width, n=n: FFNHead(width, n))
+        ffn = Classifier(Identity(d), lambda width, g=graph, n=n: FFNHead(g, g.label_nodes(), n, width))
         ours = Classifier(Identity(d), lambda w, g=graph, n=n: SampledPathHead(g, g.label_nodes(), n, w, hidden, k=4))
         decoder, edges, x = ours.head.decoder, ours.head.fine_edges, torch.randn(batch, d)
         with torch.no_grad():

@@ -5,15 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from companion.heads.baselines import LabelSetHead
+from companion.heads.baselines import LabelSetHead, allowed
 from labelaug_core.decoder import PathDecoder
 from labelaug_core.graph import GraphError, LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
 
 
 def log_not(logp: Tensor) -> Tensor:
-    """log(1 - p) from log p, finite also where p rounds to 1."""
-    return torch.log(-torch.expm1(logp.clamp(max=-1e-6)))
+    """log(1 - p) from log p <= 0, accurate near 0 and near 1; finite also where p rounds to 1."""
+    logp = logp.clamp(max=-torch.finfo(logp.dtype).tiny)
+    near = logp > -0.693  # p above one half; each form has finite gradients on its own side alone
+    p_high = torch.log(-torch.expm1(torch.where(near, logp, -0.5)))
+    p_low = torch.log1p(-torch.exp(torch.where(near, -0.5, logp)))
+    return torch.where(near, p_high, p_low)
 
 
 def log_loss(log_yes: Tensor, log_no: Tensor, y: Tensor) -> Tensor:
@@ -24,18 +28,21 @@ def log_loss(log_yes: Tensor, log_no: Tensor, y: Tensor) -> Tensor:
 def noisy_or(log_no: Tensor, below: Tensor, y: Tensor) -> Tensor:
     """The log loss of "some category below": an archive is absent when all its categories are, each by itself.
 
-    log_no [B, n_fine]: log(1 - p) of the categories; below [n_fine, A] 0/1; y [B, A] bool -> a scalar.
+    log_no [B, n_fine]: log(1 - p) of the categories; below [n_fine, A] 0/1; y [B, A] bool -> a scalar. An archive
+    without categories is left out: nothing here can answer it.
     """
-    none = log_no @ below
-    return log_loss(log_not(none), none, y).sum(1).mean()
+    asked = below.any(0)
+    none = log_no @ below[:, asked]
+    return log_loss(log_not(none), none, y[:, asked]).sum(1).mean()
 
 
 def below_coarse(graph: LabelGraph, labels: list[str], n_fine: int) -> Tensor:
     """[n_fine, A] 0/1: category i lies below the a-th label that only coarse samples have."""
-    return torch.tensor([[float(a in graph.ancestors(c)) for a in labels[n_fine:]] for c in labels[:n_fine]])
+    return allowed(graph, labels, n_fine)[n_fine:].T.float()
 
 
 def known(what: str, value: str, *values: str) -> str:
+    """The value, if it is one of the values; else raises ValueError."""
     if value not in values:
         raise ValueError(f"{what}: coarse must be {' or '.join(values)}, got {value!r}")
     return value
@@ -57,7 +64,7 @@ class FlatHead(nn.Module):
         self.archives = nn.Linear(d, len(labels) - n_fine) if coarse == "archives" and len(labels) > n_fine else None
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
-        """features [B, d], y [B, K] bool -> scalar: the sum over labels, the mean over samples."""
+        """Features [B, d], y [B, K] bool -> scalar: the sum over labels, the mean over samples."""
         bce = nn.functional.binary_cross_entropy_with_logits
         if is_coarse and self.coarse == "noisy-or":
             return noisy_or(nn.functional.logsigmoid(-self.score(features)), self.below, y[:, self.n_fine :])
@@ -70,6 +77,7 @@ class FlatHead(nn.Module):
         return loss
 
     def predictions(self, features: Tensor) -> dict[str, Tensor]:
+        """log_probs [B, n_fine], each label by itself."""
         return {"log_probs": nn.functional.logsigmoid(self.score(features))}
 
 
@@ -77,10 +85,11 @@ class SetHead(LabelSetHead):
     """Label Set: the nodes of all paths to a sample's labels as one set, each a sigmoid (Sec. 4.1).
 
     What lies below an archive of a paper known by archive alone is left out of its loss. A category's probability is
-    its own sigmoid: this method knows no path.
+    its own sigmoid alone: this method knows no path, and of several labels one may lie above another.
     """
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
+        """Features [B, d], y [B, K] bool -> scalar: the sum over nodes, the mean over samples."""
         labels = y.to(features)
         target = (labels @ self.target[: y.shape[1]]).clamp(max=1)
         weight = (labels @ (1 - self.weight[: y.shape[1]]) == 0).to(features)
@@ -88,6 +97,7 @@ class SetHead(LabelSetHead):
         return nn.functional.binary_cross_entropy_with_logits(z, target, weight, reduction="sum") / len(y)
 
     def predictions(self, features: Tensor) -> dict[str, Tensor]:
+        """log_probs [B, n_fine], each label by itself."""
         return {"log_probs": nn.functional.logsigmoid(self.score(features)[:, self.columns])}
 
 
@@ -103,9 +113,9 @@ class OpenDecoder(PathDecoder):
         super().__init__(graph, d, hidden)
         self.embedding.weight.data.mul_(0.1)
 
-    def _root(self, features: Tensor, tree: PrefixTree, tokens: Tensor) -> Tensor:
-        f = self.start(features)
-        return self._step(tokens[tree.state_node[0]].expand(len(f), -1), self._from_state(f), f)
+    def first_state(self, features: Tensor) -> Tensor:
+        """f_0: [B, d] -> [B, H]."""
+        return self.start(features)
 
 
 class PathsHead(nn.Module):
@@ -113,20 +123,27 @@ class PathsHead(nn.Module):
 
     The loss of a fine sample is -log p of all answers asked: at the root and at each node that is present, the
     children present and absent. Every label has one path, so this is exact: teacher forcing (Eq. 2) of all paths at
-    once, a shared step counted once, and Algorithm 1's second part has nothing to sample. Raises GraphError where a
-    label has two.
-    coarse: `stop` teaches a paper known by archive the answers down to its archives and asks nothing below;
+    once, a shared step counted once, and Algorithm 1's second part has nothing to sample. A label is present when it is
+    reached, so nothing decides to stop, and a label implies the labels above it.
+    coarse: `path` teaches a paper known by archive the answers down to its archives and asks nothing below;
     `noisy-or` that some path through each of its archives is present, whatever the decoder says of the archive itself.
+    Raises GraphError naming labels that have several paths and groups whose members compete.
     """
 
     def __init__(
-        self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, hidden: int = 256, coarse: str = "stop"
+        self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, hidden: int = 256, coarse: str = "path"
     ):
         super().__init__()
-        self.coarse, self.n_fine = known("label-aug", coarse, "stop", "noisy-or"), n_fine
-        self.decoder, self.tree = OpenDecoder(graph, d, hidden), PrefixTree(graph, labels[:n_fine])
-        if len(self.tree.paths) > n_fine or bool(self.tree.block_exclusive.any()):
-            raise GraphError(f"{graph.name}: several labels a sample need one path a label, and no group that competes")
+        self.coarse, self.n_fine = known("label-aug", coarse, "path", "noisy-or"), n_fine
+        self.decoder, self.tree = OpenDecoder(graph, d, hidden), PrefixTree(graph, labels[:n_fine], n_evaluated=0)
+        several = [v for v in labels[:n_fine] if graph.count_paths(v) > 1]
+        compete = {g for g in self.tree.block_group if graph.exclusive[g]}
+        if several or compete:
+            raise GraphError(
+                f"{graph.name}: where a sample has several labels, each label needs one path and no group may compete"
+                + (f"; labels with several paths: {', '.join(map(repr, several))}" if several else "")
+                + (f"; give `exclusive: false` to {', '.join(map(repr, sorted(compete)))}" if compete else "")
+            )
         nodes = [p[-1] for p in self.tree.prefixes]  # one slot a node
         implied = [{y, *graph.ancestors(y)} for y in labels]
         asked = set().union(*implied[n_fine:])  # of a coarse sample
@@ -134,12 +151,13 @@ class PathsHead(nn.Module):
         self.register_buffer("asked", torch.tensor([v in asked for v in nodes]), False)
         asking = torch.bincount(self.tree.slot_state, self.asked.float(), len(self.tree.state_node)) > 0
         self.register_buffer("asking", asking, False)
-        below_root = len(self.tree.state_node) - 1
-        self.register_buffer("above", self.tree.slot_child.argsort()[-below_root:], False)  # each state's own slot
+        above = (self.tree.slot_child >= 0).nonzero()[:, 0]  # the slot of each state below the root, in their order
+        self.register_buffer("above", above, False)
         self.register_buffer("order", self.tree.path_label.argsort(), False)
         self.register_buffer("below", below_coarse(graph, labels, n_fine), False)
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
+        """Features [B, d], y [B, K] bool -> scalar: the sum over answers, the mean over samples."""
         if is_coarse and self.coarse == "noisy-or":
             return noisy_or(log_not(self.log_probs(features)), self.below, y[:, self.n_fine :])
         target = y.to(self.implies) @ self.implies[: y.shape[1]] > 0  # [B, E]: the slot's node is present
