@@ -38,7 +38,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown, display
 
-from companion.methods import METHODS
+from companion import methods
 from companion.records import profiles
 from companion.tables import archives, figures, writing
 from companion.tables.engine import Reader, Scores, results_table, table_cells, taxonomy
@@ -98,7 +98,9 @@ for group, part in learned.groupby("group"):
         axes.set(xlabel="papers with categories", ylabel="micro-F1")
         axes.legend(frameon=False, fontsize=8, title=f"dashed: and {most:,} archive-only papers")
         gain = shown[shown["joined"]].sort_values("fine").groupby("method")["joining"].agg(["first", "last"])
-        message = ", ".join(f"{METHODS[m].title} {r['first']:+.1f} to {r['last']:+.1f}" for m, r in gain.iterrows())
+        message = ", ".join(
+            f"{methods.METHODS[m].title} {r['first']:+.1f} to {r['last']:+.1f}" for m, r in gain.iterrows()
+        )
         message = f"{group}: gain by joining, from the fewest to the most papers,\n{message}"
         figure.suptitle(message, x=0.02, ha="left", fontsize=10)
         writing.write_figure(figure, profile, f"table2_{group}_curve")
