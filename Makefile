@@ -32,8 +32,8 @@ report: $(ENV)  ## tables and figures out of the records, without training
 tune: $(ENV)  ## the runs on which learning rates and weights were chosen (validation data)
 	@PATH="$(abspath $(BIN)):$$PATH" $(SNAKEMAKE) part=tuning -- cells
 
-beyond: $(ENV)  ## the cells of the questions beyond the paper
-	@PATH="$(abspath $(BIN)):$$PATH" $(SNAKEMAKE) part=beyond -- cells
+beyond: $(ENV)  ## the five questions beyond the paper: their cells, then notebooks 41 to 45
+	@export PATH="$(abspath $(BIN)):$$PATH"; $(SNAKEMAKE) part=beyond -- cells && $(SNAKEMAKE) part=beyond -- report
 
 verify: $(ENV)  ## the first seed of every recorded cell once more (CELLS=6: of six): do the same numbers come out?
 	@export PATH="$(abspath $(BIN)):$$PATH"; out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT; \

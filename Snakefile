@@ -13,7 +13,7 @@ GROUP = config.get("group") or None
 SPEC = profiles.load_profile(PROFILE)
 PART = config.get("part", "cells")  # or beyond; tuning: seeds of its own; verify: first seeds, once more
 RESULTS = Path("results") / PROFILE / (PART if PART == "tuning" else "")
-FIRST = [0] if PART == "verify" else [100, 101, 102] if PART == "tuning" else None  # the same seeds for every cell
+FIRST = {"verify": [0], "tuning": [100, 101, 102], "beyond": list(range(6))}.get(PART)  # the same seeds for every cell
 if PART == "verify":
     RESULTS = Path(config["out"])
     CELLS = store.recorded_cells(PROFILE, GROUP, int(config.get("cells") or 0))
@@ -31,7 +31,7 @@ TODO = [
 if workflow.is_main_process:  # a job of a cluster reads this file, too, while others finish
     for name in TODO:
         (RESULTS / "cells" / f"{name}.done").unlink(missing_ok=True)
-REPORTS = SPEC["reports"]
+REPORTS = {n: outputs for n, outputs in SPEC["reports"].items() if n.startswith("4") == (PART == "beyond")}
 RUN = "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
 QUIET = "2> >(sed '/IPKernelApp.*encryption/d' >&2)"  # a kernel's remark at every start
 PART_WAY = "{log.notebook:q}.$$.partial.ipynb"  # papermill writes as it goes; $$: one that outlived a kill has its own

@@ -54,5 +54,4 @@ METHODS = {
     "estimator-average-baseline": _estimator("average baseline", "average baseline"),
     "estimator-leave-one-out": _estimator("leave-one-out baseline", "leave-one-out"),
     "estimator-gumbel": _estimator("straight-through Gumbel-softmax", "straight-through Gumbel"),
-    "estimator-exact": _estimator("exact expectation", "exact"),
 }

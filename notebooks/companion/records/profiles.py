@@ -157,11 +157,11 @@ def cell_name(group: str, dataset: str, method: str, option: str = "") -> str:
 
 
 @of_a_profile
-def cells(profile: str, group: str | None = None, part: str = "cells") -> list[dict]:
+def cells(profile: str, group: str | None = None, part: str = "cells", question: str = "") -> list[dict]:
     """All cells of a part of the profile (of one group): {group, dataset, method, option}, in the profile's order.
 
     part: `cells`, those of Tables 2 and 3; `ablations`, those of Table 4; `beyond`, those of the questions beyond the
-    paper; `tuning`, those on which settings were chosen (validation data only); `primary`, the comparisons that the
+    paper (`question`: of that one alone); `tuning`, those on which settings were chosen (validation data only); `primary`, the comparisons that the
     paper's claim asks for, a family of their own in the statistics. Each cell is listed once.
     Raises RecordError for an unknown group or part.
     """
@@ -175,6 +175,7 @@ def cells(profile: str, group: str | None = None, part: str = "cells") -> list[d
         for g, table in spec["groups"].items()
         if not group or g == group
         for row in table.get(part, [])
+        if not question or row.get("question") == question
         for d in row["datasets"]
         for m in row["methods"]
         for o in row.get("options", [""])
