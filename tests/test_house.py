@@ -1,0 +1,54 @@
+"""The rules of the house: what the core loads, whom it imports, how long its files are."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import labelaug_core
+
+CORE = Path(labelaug_core.__file__).parent
+FILES = sorted(CORE.rglob("*.py"))
+LATE = "import labelaug_core, sys; print([m for m in ('torch', 'matplotlib', 'pandas', 'sklearn') if m in sys.modules])"
+TIMED = "import time; begin = time.perf_counter(); import labelaug_core; print(time.perf_counter() - begin)"
+
+
+def printed(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_core_is_imported_at_once_and_without_torch():
+    assert printed(LATE) == "[]"
+    assert min(float(printed(TIMED)) for _ in range(3)) < 0.3
+
+
+@pytest.mark.parametrize("name", labelaug_core.__all__)
+def test_each_public_name_is_there(name):
+    assert getattr(labelaug_core, name).__name__ == name and name in dir(labelaug_core)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'LabelAgu'"):
+        labelaug_core.LabelAgu  # noqa: B018
+
+
+def imported(file: Path) -> set[str]:
+    """The top packages that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+def test_no_module_of_the_core_imports_the_companion():
+    assert FILES and [f.name for f in FILES if "companion" in imported(f)] == []
+
+
+def test_no_file_of_the_core_is_longer_than_a_sitting():
+    lengths = {f.name: len(f.read_text(encoding="utf-8").splitlines()) for f in FILES}
+    assert {name: n for name, n in lengths.items() if n > 250} == {}
