@@ -29,6 +29,7 @@ from PIL import Image
 from test_batch import batch, copy, environment, seeds_of, shrink, table  # noqa: F401 (copy is a fixture)
 from test_training import Drawings
 
+from labelaug_core.cache import cached_features
 from labelaug_core.encoders import SmallCNN
 from labelaug_core.training import TrainingError
 
@@ -172,17 +173,17 @@ def features_on_a_full_disk(folder: Path) -> None:
     os.environ["LABELAUG_CACHE"] = str(cache := folder / "cache")
     torch.manual_seed(0)
     encoder, images = SmallCNN(4), Drawings(3_000, 8)
-    cache.cached_features(encoder, images, "first", batch=500)
+    cached_features(encoder, images, "first", batch=500)
     kept = {p: p.read_bytes() for p in cache.iterdir()}
     with full(folder):
         try:
-            cache.cached_features(encoder, images, "second", batch=500)
+            cached_features(encoder, images, "second", batch=500)
         except OSError as error:
             assert error.errno in (errno.ENOSPC, errno.EFBIG) and str(cache / "features-") in str(error), error
         else:
             raise AssertionError("features were written where nothing fits")
         assert {p: p.read_bytes() for p in cache.iterdir()} == kept
-    assert len(cache.cached_features(encoder, images, "second", batch=500)) == 3_000
+    assert len(cached_features(encoder, images, "second", batch=500)) == 3_000
 
 
 def test_a_full_disk_is_one_error_that_changes_nothing(tmp_path):
