@@ -160,7 +160,7 @@ for g, (source, fine, fusion) in pairs.items():
 # %%
 for g, (source, _, fusion) in pairs.items():
     table = archives.confusion(source, fusion)
-    kept = (table.sum(0) + table.sum(1)).nlargest(10).index
+    kept = (table.sum(axis=0) + table.sum(axis=1)).nlargest(10).index
     table = table.loc[kept, kept]
     worst, taken = table.stack().idxmax()
     figure, axes = plt.subplots(figsize=(2 + 0.45 * len(kept), 1.5 + 0.38 * len(kept)))

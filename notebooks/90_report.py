@@ -58,7 +58,7 @@ display(Markdown(as_markdown(counted) if len(counted) else "no table has been ma
 # ## Table 3 in short
 
 # %%
-in_short = markdown(short(tables[3])) if len(tables[3]) else "not run"
+in_short = len(tables[3]) and markdown(short(tables[3])) or "not run"
 display(Markdown(in_short))
 
 # %% [markdown]

@@ -277,6 +277,8 @@ def test_every_row_is_a_numbered_sentence_with_its_command_and_no_number_of_the_
     assert set(writing.markdown(writing.short(again)).splitlines()) < set(lines)
     assert len(writing.sentences("toy", 2, writing.read_table("toy", 2))) == 6
     assert writing.sizes(frame) == "critters: 6 seeds, 6 test samples."
+    nothing = frame.iloc[2:3]
+    assert writing.markdown(writing.short(nothing)) == "" and "No cell" in writing.sizes(nothing)
 
 
 def test_the_meaning_of_a_row_is_that_of_its_verdict():

@@ -55,13 +55,18 @@ def said(row) -> str:
     """A row's verdict with its p-value and, where the paper has a number, the verdict on that."""
     p = row.p_value if row.role == "control" else row.p_holm
     shown = number(p, " (p {:.3f})").replace("p 0.000", "p < 0.001")
-    role = row.role if row.role in ("control", "primary") else ""
+    role = row.role if row.role in ("control", "primary") and row.n_seeds else ""
     return plain("; ".join(filter(None, [row.verdict + shown, role, row.paper_verdict])))
 
 
 def markdown(frame: pd.DataFrame, table: int = 3) -> str:
-    """A table as people read it, at most seven columns; the reference is in italics, primary rows are bold."""
+    """A table as people read it, at most seven columns; the reference is in italics, primary rows are bold.
+
+    '' for a table without a row.
+    """
     rows = list(frame.itertuples())
+    if not rows:
+        return ""
     marks = {"reference": "*{}*", "primary": "**{}**"}
     metric = "micro-F1 (macro, archives)" if table == 2 else "accuracy"
     more = [f" ({r.f1_macro:.1f}, {r.f1_archive:.1f})" if pd.notna(r.f1_macro) else "" for r in rows]
