@@ -84,7 +84,9 @@ class Reader:
         """Images uint8 [N, S, S, 3] or finite numbers [N, ...]. Raises DataError naming the rule and all wrong rows."""
         try:
             array = np.asarray(X)
-            array = array.astype(np.float32) if array.dtype.kind in "Of" or self.kind == "features" else array
+            if array.dtype.kind in "Of" or self.kind == "features":
+                with np.errstate(over="ignore"):  # infinite then, and named below
+                    array = array.astype(np.float32)
         except (ValueError, TypeError) as error:
             raise DataError(f"{name}: expected numbers, every sample of the same size ({error})") from None
         shape = f"{array.dtype} {list(array.shape)}"
@@ -102,7 +104,14 @@ class Reader:
         return array
 
     def learn(self, samples: list) -> None:
-        """Keep what new samples must agree with: the number of features, or the vocabulary of an LSTM."""
+        """Keep what new samples must agree with: the number of features, or the vocabulary of an LSTM.
+
+        samples: those of the fine set and, if there is one, of the coarse set. Raises DataError if their sizes differ.
+        """
+        photo = (self.image_size, self.image_size, 3)
+        sizes = [list(photo if isinstance(some, list) else some.shape[1:]) for some in samples]
+        if self.kind != "texts" and sizes[0] != sizes[-1]:
+            raise DataError(f"X, coarse X: samples must be of one size in both sets, got {sizes[0]} and {sizes[-1]}")
         if self.kind == "features":
             self.n_features = samples[0].shape[1]
         if self.kind == "texts" and not self.bert:

@@ -145,13 +145,15 @@ class LabelAug(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X) -> np.ndarray:
         """The exact probability of each class, over all paths to it: float64 [N, classes], columns as in classes_."""
+        p = np.exp(self._found(X)["log_probs"].astype(np.float64))
         fine = list(next(iter(self.graph.labels.values())))
-        p = np.exp(self._found(X)["log_probs"].astype(np.float64))[:, [fine.index(str(c)) for c in self.classes_]]
+        p = p[:, [fine.index(str(c)) for c in self.classes_]]
         return p / p.sum(1, keepdims=True)
 
     def predict(self, X) -> np.ndarray:
         """The most probable class of each sample, [N]."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        p = self.predict_proba(X)
+        return self.classes_[p.argmax(1)]
 
     def score(self, X, y) -> float:
         """Share of samples whose most probable class is theirs; y in any spelling that the graph takes."""
@@ -188,7 +190,8 @@ class LabelAug(ClassifierMixin, BaseEstimator):
         return Split(self.reader_.inputs(samples), np.zeros(len(samples), dtype=np.int64), sample_ids(samples, ""))
 
     def _found(self, X) -> dict[str, np.ndarray]:
-        return predict(self.model_, self._split(X))
+        split = self._split(X)
+        return predict(self.model_, split)
 
     def _parts(self, X, y, coarse) -> dict[str, tuple]:
         """What was given, by a word for messages. Raises ValueError and GraphError where it does not fit the graph."""
