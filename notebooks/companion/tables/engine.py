@@ -180,6 +180,7 @@ def results_table(
     table: int = 3,
     cells: list[dict] | None = None,
     against: Callable[[dict], dict | None] | None = None,
+    planned: int | None = None,
 ) -> pd.DataFrame:
     """One row a cell (COLUMNS), in points, each compared with its reference on the same seeds and test samples.
 
@@ -188,7 +189,8 @@ def results_table(
     joining: what a join adds to the same method on the fine data alone (Pseudo Labels: to FFN).
     p_holm: the profile's `primary` cells, fixed by the paper's claim, are a family of their own; every other row is
     corrected for all comparisons of the table. FFN on the fine data is a control and no claim: it is not corrected.
-    A cell without a record says why. cells: by default those of the table; against: a cell -> its reference.
+    A cell without a record says why, one with fewer seeds than planned how many. cells: by default those of the table;
+    against: a cell -> its reference; planned: seeds a cell, by default the profile's.
     """
     cells = table_cells(profile, table) if cells is None else cells
     read = Reader(profile)
@@ -213,7 +215,8 @@ def results_table(
                 row |= estimate("joining", paired(*both))
         rows.append(row)
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"verdict": object, "decode": object})
-    return judged(frame, profile)
+    n = {g: planned or profiles.seed_count(profile, g) for g in frame["group"].unique()}
+    return judged(frame, n)
 
 
 def own_columns(scores: Scores) -> dict:
@@ -246,18 +249,18 @@ def compared(scores: Scores, reference: Scores) -> dict:
     return row
 
 
-def judged(frame: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """The frame with p_holm and the verdicts."""
+def judged(frame: pd.DataFrame, planned: dict[str, int]) -> pd.DataFrame:
+    """The frame with p_holm and the verdicts. planned: seeds a cell, by group."""
     p, first = frame["p_value"].mask(frame["role"].eq("control")), frame["role"].eq("primary")
     frame["p_holm"] = holm(p)
     frame.loc[first, "p_holm"] = holm(p[first])
-    recorded = [row for _, row in frame.iterrows() if row["n_seeds"]]
-    planned = [profiles.seed_count(profile, row["group"]) for row in recorded]
-    short = [
-        f" ({r['n_seeds']} of {n} seeds)" if r["n_seeds"] < n else "" for r, n in zip(recorded, planned, strict=True)
-    ]
     there = frame["n_seeds"] > 0
-    frame.loc[there, "verdict"] = [verdict(r) + s for r, s in zip(recorded, short, strict=True)]
+    short = [
+        f" ({n} of {planned[g]} seeds)" * (n < planned[g])
+        for n, g in zip(frame["n_seeds"], frame["group"], strict=True)
+    ]
+    verdicts = [verdict(row) + text for (_, row), text in zip(frame.iterrows(), short, strict=True)]
+    frame["verdict"] = frame["verdict"].where(~there, verdicts)
     frame["paper_verdict"] = [paper_verdict(r) for _, r in frame.iterrows()]
     return frame.fillna({"decode": ""})
 
