@@ -12,6 +12,8 @@ else
 BIN := .venv/bin
 ENV := .venv/.ready
 endif
+PYTHONS = $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3 python)  # PYTHON=python3.13 chooses
+OTHER := $(if $(PYTHON),$(shell [ "$$(.venv/bin/python -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" ] || echo FORCE))
 
 export JUPYTER_PREFER_ENV_PATH = 1
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
@@ -21,7 +23,7 @@ NOTEBOOKS = $(basename $(notdir $(wildcard notebooks/[0-9]*.py)))
 
 PAPERMILL = TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR
 
-.PHONY: reproduce report tune beyond verify test lab notebooks book bench
+.PHONY: FORCE reproduce report tune beyond verify test lab notebooks book bench
 reproduce: $(ENV)
 	@export PATH="$(abspath $(BIN)):$$PATH"; $(SNAKEMAKE) -- cells; cells=$$?; $(SNAKEMAKE) -- report; report=$$?; \
 	  python -m companion.records.published $(PROFILE); exit $$(( cells | report ))
@@ -63,8 +65,14 @@ bench: $(ENV)  ## how fast the core is, as ratios -> results/bench/*.json; wants
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench_scale.py
 
-.venv/.ready: requirements.txt pyproject.toml
-	python3.11 -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+.venv/.ready: requirements.txt pyproject.toml $(OTHER)
+	@found=; for python in $(PYTHONS); do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "no Python 3.11, 3.12 or 3.13 runs here (tried: $(strip $(PYTHONS))); install one, or name it: make PYTHON=/path/to/python3.13" >&2; exit 1; \
+	fi; \
+	echo "$$found -m venv .venv"; $$found -m venv $(if $(OTHER),--clear) .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -c requirements.txt setuptools
+	.venv/bin/pip install --quiet --disable-pip-version-check -c requirements.txt --no-build-isolation -e '.[all]'
 	touch $@
