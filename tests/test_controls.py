@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from companion import controls
-from companion.records.profiles import cell_settings
-from companion.runs import fit_cell
+from companion.methods import METHODS
+from companion.records.profiles import cell_settings, cells
+from companion.runs import check_settings, fit_cell
+from companion.tables import beyond
 
 from labelaug_core.data import DataError, Split, Task
 from labelaug_core.graph_file import load_graph
@@ -76,6 +78,8 @@ def test_a_random_tree_has_the_labels_and_none_of_the_knowledge(graph):
 
 def test_without_a_group_its_nodes_its_labels_and_its_coarse_samples_go(graph, task):
     joined = controls.relabel(task, 0.8, 0, controls.attributes(graph))
+    assert controls.attributes(joined.graph) == controls.attributes(graph)
+    assert controls.on_graph(joined, "without-attributes", 0).coarse is None
     out = controls.without_groups(joined, ["cat hair"])
     assert {"Shorthair", "Longhair"} == set(joined.graph.nodes) - set(out.graph.nodes)
     names = lambda t: [t.labels[k] for k in t.coarse.y]  # noqa: E731
@@ -90,3 +94,41 @@ def test_hiclass_learns_breeds_also_beside_samples_of_which_the_species_is_all_t
         found = predict(fitted.model, task.test)
         assert (found["greedy"] == task.test.y).mean() > 0.95 and fitted.history[-1]["val_accuracy"] > 0.95
         assert (found["log_probs"] <= 0).all()
+
+
+@pytest.mark.parametrize("profile", ["toy", "cpu"])
+def test_every_cell_beyond_the_paper_can_be_trained_as_its_settings_say(profile):
+    """Settings, questions and graphs exist; the fine part of the data is what the controls ask for."""
+    for cell in cells(profile, part="beyond"):
+        settings = cell_settings(profile, **cell)
+        check_settings(settings)
+        graph = load_graph(settings["source"])
+        fine = graph.label_nodes(next(iter(graph.labels)))
+        y = np.repeat(np.arange(len(fine)), 20)
+        split = Split(np.zeros((len(y), 1), dtype=np.float32), y, [str(i) for i in range(len(y))])
+        whole = Task(graph, fine, len(fine), split, split, content_hash="zeros")
+        task = controls.controlled(whole, settings["data"], 0)
+        assert len(task.train) == round(len(y) * (1 - settings["data"].get("share", 0)))
+        assert (task.coarse is not None) == ("share" in settings["data"] and "join" in settings["data"])
+        drawn = controls.on_graph(task, settings["head"].get("graph", METHODS[cell["method"]].graph), 0)
+        assert drawn.graph.label_nodes(next(iter(graph.labels))) == fine
+
+
+@pytest.mark.parametrize("profile", ["toy", "cpu"])
+def test_what_a_question_compares_with_is_a_cell_of_the_question_or_of_the_tables(profile):
+    of = {q: cells(profile, part="beyond", question=q) for q in "estimators neighbours when which knowledge".split()}
+    assert sum(map(len, of.values())) >= len(cells(profile, part="beyond")) > 0
+    for question, reference in beyond.REFERENCE.items():
+        for cell in of[question]:
+            other = reference(cell)
+            assert other | {"option": other["option"].replace("decode=exact", "")} in of[question]
+    for question in ("neighbours", "when", "which"):
+        for cell in of[question]:
+            data, every = cell_settings(profile, **cell)["data"], of[question] + cells(profile, part="cells")
+            assert any(
+                c["method"] == "ffn"
+                and not (d := cell_settings(profile, **c)["data"]).get("join")
+                and (d.get("share"), d.get("questions")) == (data.get("share"), data.get("questions"))
+                for c in every
+                if c["group"] == cell["group"]
+            )

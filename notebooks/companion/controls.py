@@ -12,6 +12,7 @@ import pandas as pd
 from labelaug_core.data import DataError, Split, Task
 from labelaug_core.graph import GraphError, LabelGraph, normalise
 
+RELABELLED = "coarse"  # the set of labels that `relabel` adds to a graph
 TRIMMED = {"medium": 0.36, "small": 0.63}  # Sec. 4.5: the share of augmented nodes that is gone
 
 
@@ -42,7 +43,11 @@ def controlled(task: Task, data: dict, seed: int) -> Task:
 
 
 def attributes(graph: LabelGraph) -> list[str]:
-    """The questions about a label's looks: groups of augmented nodes that are asked of labels, not of other groups."""
+    """The questions about a label's looks: groups of augmented nodes that are asked of labels, not of other groups.
+
+    The same for a task whose samples were relabelled with them: there these nodes are labels, too.
+    """
+    graph = replace(graph, labels={k: v for k, v in graph.labels.items() if k != RELABELLED})
     asked = {graph.group[p] for v in graph.label_nodes() for p in graph.parents[v] if p in graph.augmented}
     return [g for g in graph.exclusive if g in asked]
 
@@ -73,7 +78,7 @@ def relabel(task: Task, share: float, seed: int, questions: list[str]) -> Task:
     if rows:
         part = task.train.take(np.array([i for i, _ in rows]))
         coarse = Split(part.inputs, np.array([k for _, k in rows]), part.ids, part.truth)
-    graph = replace(graph, labels=graph.labels | {"coarse": {v: v for v in answers}})
+    graph = replace(graph, labels=graph.labels | {RELABELLED: {v: v for v in answers}})
     return replace(task, graph=graph, labels=labels, train=task.train.take(kept), coarse=coarse)
 
 

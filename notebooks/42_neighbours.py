@@ -1,0 +1,97 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+# %% [markdown]
+# # 42 · Do simpler models of the same labels do as well?
+#
+# *What you will learn:* how other models of fine and coarse labels compare with label-aug on the same joined data, and what
+# each of them can express. *What it needs:* nothing; the records of `make beyond` to rewrite the table. *How long:*
+# seconds.
+#
+# A gain over FFN on the joined data does not show that a path decoder is needed: a simpler model can use coarse labels, too.
+# The simplest is a softmax over the fine labels in which a coarse label has the **sum** of the probabilities of the fine
+# labels below it. It needs no graph but the table "which fine label is which coarse one". All models have the same
+# encoder, trunk, steps and images a step. Notebook 06 builds them by hand on a small graph.
+
+# %% tags=["parameters"]
+profile = "toy"  # toy, cpu
+
+# %%
+from IPython.display import Markdown, display
+
+from companion.records.profiles import check_parameters
+from companion.tables import beyond
+from companion.tables.writing import write_figure
+
+check_parameters(globals(), ["profile"])
+rows, notes = beyond.question(profile, "neighbours")
+
+# %% [markdown]
+# ## The answer
+
+# %%
+for name, part in rows.groupby("group", sort=False):
+    joined = beyond.compared(part).query("dataset == 'fusion'")
+    first = joined.loc[joined["delta"].idxmax(), "name"]
+    message = (
+        f"{name}, joined data, {len(joined)} models against FFN: {beyond.counted(joined)}\nThe largest gain: {first}"
+    )
+    write_figure(beyond.draw(joined, "FFN on the fine images", message), profile, f"beyond_neighbours_{name}")
+
+# %%
+for name, part in rows.groupby("group", sort=False):
+    joined = beyond.compared(part).query("dataset == 'fusion'")
+    flat = beyond.one(joined, method="flat-marginal")
+    ours = [beyond.one(joined, method=m) for m in ("label-aug", "label-aug-question")]
+    against = "; ".join(
+        f"{r.name} {beyond.gain(r, 'flat')} (p {r.flat_p_holm:.2g} after Holm's correction)" for r in ours
+    )
+    others = joined[joined["flat"].notna()]
+    above, below = others["flat_ci_low"].gt(0).sum(), others["flat_ci_high"].lt(0).sum()
+    display(Markdown(
+        f"**{name}.** On the joined data {beyond.says(flat)} than FFN on the fine images. "
+        f"Label-aug: {'; '.join(beyond.says(r) for r in ours)}. Against the flat softmax on the same data: {against}. "
+        f"Of {len(others)} models, {above} {'has' if above == 1 else 'have'} an interval above the flat softmax and "
+        f"{below} below it."
+    ))  # fmt: skip
+
+# %%
+display(Markdown(f"{beyond.markdown(rows, 'FFN')}\n{' '.join(notes)}"))
+
+# %% [markdown]
+# **How to read it.** The reference (*italic*) is FFN on the fine images, at the images a step that are better on validation
+# data. *exact* is the most probable label, *greedy* Algorithm 2. The intervals are paired by seed and test image; the
+# *verdict* is against FFN, at 5 % after Holm's correction over the table.
+#
+# - **Flat softmax, coarse labels summed**: its gradient is also that of soft pseudo-labels that are cut to the fine labels
+#   below the coarse one.
+# - **HEX** (Deng et al., 2014): one score a node, one softmax over all legal states of the graph, summed exactly.
+# - **WordTree** (Redmon and Farhadi, 2017): first the coarse label, then the fine one; no attribute.
+# - **hierarchicalsoftmax** and **hiclass** are packages, used as their users would.
+#
+# ## What each model can express
+#
+# <details><summary>What nine models can express</summary>
+#
+# | model | several parents | several questions under a node | coarse labels | several labels a sample | explanation |
+# | --- | --- | --- | --- | --- | --- |
+# | FFN | no | no | no | no | no |
+# | Flat softmax, coarse labels summed | no | no | yes, summed | no | no |
+# | Pseudo Labels | no | no | guessed | no | no |
+# | Label Set | yes | yes | yes | yes | a set |
+# | WordTree | no | no | inner nodes | no | a path |
+# | hierarchicalsoftmax | no | no | inner nodes | no | a path |
+# | hiclass | copies the node | no | empty levels | no | a path |
+# | HEX | yes | yes | yes, any node | yes | marginals |
+# | **label-aug** | yes | yes | yes, any node | yes | a path |
+#
+# </details>

@@ -1,0 +1,76 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+# %% [markdown]
+# # 44 · Which coarse labels help?
+#
+# *What you will learn:* whether coarse labels that say more than a superclass help more, which model uses them best, and
+# what happens when some of them are wrong. *What it needs:* nothing; the records of `make beyond` to rewrite the table.
+# *How long:* seconds.
+#
+# A join can only add what the fine images do not say already. The species of an animal is easy to see, so knowing it adds
+# little. An attribute (its coat pattern, its ears, its tail) cuts across breeds of one species and says more. People who
+# write down attributes make mistakes: in the last setting three in ten answers are wrong, drawn at random.
+#
+# `label-aug, questions agree` is a decoder of ours: it **multiplies** the probabilities of a label's answers, where
+# label-aug takes their **mean** over the questions. So each answer counts as evidence of its own.
+
+# %% tags=["parameters"]
+profile = "toy"  # toy, cpu
+
+# %%
+from IPython.display import Markdown, display
+
+from companion.records.profiles import check_parameters
+from companion.tables import beyond
+from companion.tables.writing import write_figure
+
+check_parameters(globals(), ["profile"])
+rows, notes = beyond.question(profile, "which")
+
+# %% [markdown]
+# ## The answer
+
+# %%
+for name, part in rows.groupby("group", sort=False):
+    shown = beyond.compared(part)
+    best = beyond.one(shown.loc[[shown["delta"].idxmax()]])
+    message = (
+        f"{name}, {len(shown)} rows against FFN: {beyond.counted(shown)}\nThe largest gain: {best.name}, {best.data}"
+    )
+    if len(shown) > 10:  # the rest is in the table
+        shown = shown[~shown["method"].isin(["label-aug", "hex"])]
+    write_figure(beyond.draw(shown, "FFN on the fine images", message), profile, f"beyond_which_{name}")
+
+# %%
+for name, part in rows.groupby("group", sort=False):
+    lines = []
+    for data, at in beyond.compared(part).groupby("data", sort=False):
+        flat, ours = (beyond.one(at, method=m) for m in ("flat-marginal", "label-aug-question"))
+        line = (
+            f"{data}: {beyond.says(flat)}; {beyond.says(ours)}; the second less the first {beyond.gain(ours, 'flat')}"
+        )
+        if (at["method"] == "agreement").any():
+            agree = beyond.one(at, method="agreement")
+            line += f"; {beyond.says(agree)}, and against the flat softmax {beyond.gain(agree, 'flat')}"
+        lines.append(f"- {line}.")
+    display(Markdown("\n".join([f"**{name}**, against FFN on the fine images:", "", *lines])))
+
+# %%
+display(Markdown(f"{beyond.markdown(rows, 'FFN')}\n{' '.join(notes)}"))
+
+# %% [markdown]
+# **How to read it.** An image with several attributes is in the coarse part once for each of them. For the flat softmax an
+# answer is a statement about breeds: one of those that have this answer. A wrong answer therefore takes probability from
+# the right breed. In the path decoder an answer is a statement about one question, and the other questions do not change.
+# The last difference column says whether that shows. Wrong answers are drawn at random here; people make systematic
+# mistakes, which none of these models can tell from knowledge.

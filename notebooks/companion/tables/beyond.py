@@ -1,0 +1,158 @@
+"""The five questions beyond the paper (notebooks 41 to 45): their rows, from the records or else as they are committed."""
+
+from __future__ import annotations
+
+from html import unescape
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from companion.records import profiles
+from companion.tables.engine import COLUMNS, results_table
+from companion.tables.figures import colour, draw_intervals
+from companion.tables.writing import as_markdown, interval, number, plain, said, title
+from labelaug_core.cache import write_files
+
+REFERENCE = {  # what a question compares a row with; elsewhere FFN on as many fine labels
+    "estimators": lambda cell: cell | {"method": "label-aug", "option": "decode=exact"},
+    "knowledge": lambda cell: cell | {"method": "label-aug-question", "option": without_graph(cell["option"])},
+}
+RIVAL = "flat-marginal"  # the simplest model of the same joined data, with which `flat` compares
+FLAT = ["flat", "flat_ci_low", "flat_ci_high", "flat_p_holm"]
+TEXTS = ("option", "decode", "role", "verdict", "paper_verdict", "seeds", "device", "metric")
+
+
+def question(profile: str, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """A question's rows, and of each group of the profile a sentence that says where they come from.
+
+    Rows are those of companion.tables.engine.results_table, each group a family of its own, with three columns more:
+    `name`, `data` (texts) and `flat...`, the difference to the flat softmax on the same joined data. A group with all its
+    records is written to results/<profile>/beyond_<name>.csv. Of any other group the rows in that file are shown.
+    """
+    path, every = table_path(profile, name), profiles.cells(profile, part="beyond", question=name)
+    kept = pd.DataFrame(columns=[*COLUMNS, *FLAT, "data", "name"])
+    if path.is_file():
+        kept = pd.read_csv(path).fillna(dict.fromkeys(TEXTS, ""))
+    parts, notes = [], []
+    for group in dict.fromkeys(cell["group"] for cell in every):
+        cells = [cell for cell in every if cell["group"] == group]
+        if name == "estimators":  # all are compared by the most probable label
+            cells = [c | {"option": "decode=exact"} if c["method"] == "label-aug" else c for c in cells]
+        frame = rows_of(profile, name, cells)
+        n = min(profiles.BEYOND_SEEDS, profiles.seed_count(profile, group))
+        lacking = int((frame["n_seeds"] < n).sum())
+        if not lacking:
+            notes.append(f"{group}: {n} seeds, {int(frame['n_test'].max()):,} test images, from the records.")
+            parts.append(frame)
+        elif len(old := kept[kept["group"] == group]):
+            notes.append(f"{group}: the committed table; {lacking} of {len(cells)} cells have no whole record here.")
+            parts.append(old)
+        else:
+            notes.append(f"{group}: not run; {lacking} of {len(cells)} cells have no whole record.")
+    found = pd.concat(parts, ignore_index=True) if parts else kept
+    if any("from the records" in note for note in notes):
+        write_files({path: found.to_csv(index=False, float_format="%.4f").encode()})
+    return found, notes
+
+
+def without_graph(option: str) -> str:
+    """An option without its graph."""
+    return ",".join(part for part in option.split(",") if not part.startswith("graph="))
+
+
+def table_path(profile: str, name: str):
+    """results/<profile>/beyond_<name>.csv."""
+    return profiles.OUT / "results" / profile / f"beyond_{name}.csv"
+
+
+def rows_of(profile: str, name: str, cells: list[dict]) -> pd.DataFrame:
+    """The rows of one group from its records."""
+    frame = results_table(profile, cells=cells, against=REFERENCE.get(name))
+    if name not in REFERENCE and any(cell["method"] == RIVAL for cell in cells):
+        flat = results_table(profile, cells=cells, against=lambda cell: cell | {"method": RIVAL})
+        frame[FLAT] = flat[["delta", "delta_ci_low", "delta_ci_high", "p_holm"]]
+    frame["verdict"] = frame["verdict"].str.replace(rf" \({profiles.BEYOND_SEEDS} of \d+ seeds\)", "", regex=True)
+    frame["data"] = [data_name(profile, cell["group"], cell["dataset"]) for cell in cells]
+    frame["name"] = [unescape(title(r)) for r in frame.assign(option=shown_options(frame["option"])).itertuples()]
+    return frame.dropna(axis=1, how="all")
+
+
+def shown_options(options: pd.Series) -> pd.Series:
+    """Options without what all rows of a question have."""
+    return options.str.replace(r"coarse_weight=[\d.]+,?", "", regex=True)
+
+
+def data_name(profile: str, group: str, dataset: str) -> str:
+    """What a dataset of a profile holds, in words."""
+    said = profiles.load_profile(profile)["groups"][group]["datasets"][dataset] or {}
+    asked = said.get("questions", [])
+    if not said.get("join"):
+        text = f"{100 - 100 * said.get('share', 0):g} % of the fine images"
+    elif "share" in said:
+        text = f"{100 * said['share']:g} % of the fine images with {asked if isinstance(asked, str) else ', '.join(asked)} only"
+    else:
+        text = f"joined with images of known {said.get('coarse_kind', 'coarse label')}"
+    text += f", {100 * said['coarse_share']:g} % of them" if "coarse_share" in said else ""
+    text += f", {100 * said['wrong']:g} % of the answers wrong" if said.get("wrong") else ""
+    return text + (", same compute" if said.get("same_compute") else "")
+
+
+def compared(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are compared: no reference and no control."""
+    return frame[frame["delta"].notna() & ~frame["role"].isin(["reference", "control"])]
+
+
+def markdown(frame: pd.DataFrame, against: str, first: str = "model") -> str:
+    """A question's table as people read it, at most six columns; the reference in italics, controls left out."""
+    rows = list(frame[frame["role"] != "control"].itertuples())
+    if not rows:
+        return ""
+    italic = {True: "*{}*", False: "{}"}
+    shown = {
+        "data": [plain(r.data) for r in rows],
+        first: [italic[r.role == "reference"].format(plain(r.name)) for r in rows],
+        "accuracy": [number(r.mean, "{:.1f}") + number(r.std, " ± {:.1f}") for r in rows],
+        f"difference to {against} [95 %]": [interval(r) for r in rows],
+        "difference to the flat softmax [95 %]": [interval(r, "flat") if "flat" in frame else "" for r in rows],
+        "verdict": [said(r) for r in rows],
+    }
+    return as_markdown(pd.DataFrame({k: v for k, v in shown.items() if any(v) and (k != "data" or len(set(v)) > 1)}))
+
+
+def draw(rows: pd.DataFrame, against: str, message: str) -> plt.Figure:
+    """The differences of at most ten rows, by data, the largest first."""
+    order = list(dict.fromkeys(rows["data"]))
+    rows = rows.sort_values("delta", ascending=False, kind="stable")
+    rows = rows.sort_values("data", key=lambda v: v.map(order.index), kind="stable")
+    drawn = rows.rename(columns={"name": "label", "delta": "value", "delta_ci_low": "low", "delta_ci_high": "high"})
+    drawn = drawn[["label", "value", "low", "high"]].assign(
+        colour=[colour(m) for m in rows["method"]], section=rows["data"] if rows["data"].nunique() > 1 else ""
+    )
+    return draw_intervals(drawn, f"points of accuracy against {against} (95 % intervals)", message)
+
+
+def gain(row, name: str = "delta") -> str:
+    """'+1.2 points [-0.3, +2.7]' of a row."""
+    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_ci_low", "_ci_high"))
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+def says(row, accuracy: bool = True) -> str:
+    """A row in a sentence: its name, its accuracy, its difference, its verdict."""
+    first = f"**{plain(row.name)}** has {row.mean:.1f} %, " if accuracy else f"**{plain(row.name)}**: "
+    return f"{first}{gain(row)}: {row.verdict}"
+
+
+def one(rows: pd.DataFrame, **wanted):
+    """The only row with these values. Raises KeyError where there is none, or more than one."""
+    for column, value in wanted.items():
+        rows = rows[rows[column] == value]
+    if len(rows) != 1:
+        raise KeyError(f"{len(rows)} rows have {wanted}, one was asked for")
+    return next(rows.itertuples())
+
+
+def counted(rows: pd.DataFrame) -> str:
+    """'2 better, 1 worse, 3 without a shown difference' of compared rows."""
+    better, worse = (int(rows["verdict"].str.startswith(v).sum()) for v in ("better", "worse"))
+    return f"{better} better, {worse} worse, {len(rows) - better - worse} without a shown difference"
