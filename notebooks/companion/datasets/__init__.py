@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
+import numpy as np
+
+from labelaug_core.cache import cache_folder, progress, write_files
 from labelaug_core.data import (
     DataError,
     ImageFiles,
@@ -33,6 +37,32 @@ def data_folder(name: str, what: str, how: str) -> Path:
 def how_many(n: int, official: int) -> str:
     """`1020`, or `400 of 1020` where a part of the official release is here."""
     return str(n) if n == official else f"{n} of {official}"
+
+
+def without_copies(files: list[Path], names: list[str], tested: list[Path]) -> tuple[list[Path], list[str]]:
+    """Those of the coarse images that look like no test image: files and class names.
+
+    A copy in the coarse part would show the model a test image, often with its label. Copies differ in size and
+    compression, so perceptual hashes are compared (labelaug_core.joining.duplicates); strong crops and mirrored images
+    are missed. What was found is kept in cache_folder(). Raises DataError naming a file that cannot be read.
+    """
+    from labelaug_core.joining import duplicates  # here: the toys wait for no pandas
+
+    stats = [(f.parent.parent.name, f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in (*files, *tested)]
+    found = cache_folder() / f"copies-{content_hash(len(files), *stats, duplicates.THRESHOLD)}.npy"
+    try:
+        copies = np.load(found, allow_pickle=False)
+        if copies.shape != (len(files),) or copies.dtype != np.bool_:
+            raise ValueError
+    except Exception:  # none, or damaged: numpy raises many kinds
+        hashes = [duplicates.file_phash(f, f.stat().st_mtime_ns) for f in progress([*files, *tested], "hashing images")]
+        hashes, tests = np.split(np.array(hashes, dtype=np.uint64), [len(files)])
+        copies = np.isin(np.arange(len(files)), duplicates.close(hashes, tests, duplicates.THRESHOLD)[0])
+        buffer = io.BytesIO()
+        np.save(buffer, copies, allow_pickle=False)
+        write_files({found: buffer.getvalue()})
+    kept = np.flatnonzero(~copies)
+    return [files[i] for i in kept], [names[i] for i in kept]
 
 
 def image_task(

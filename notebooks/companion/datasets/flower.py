@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from companion.datasets import data_folder, image_task
+from companion.datasets import data_folder, image_task, without_copies
 from labelaug_core.data import DataError, Task
 from labelaug_core.graph import LabelGraph
 from labelaug_core.joining.report import label_relations
@@ -74,9 +74,11 @@ def flowers_17(classes: list[str], parts: tuple[str, ...] = ()) -> tuple[list[Pa
 def load(graph: LabelGraph, settings: dict) -> Task:
     """The FlowerFusion task: fine = 102 Category Flower (trnid trains, tstid tests), coarse = the 17.
 
-    Its part `valid` is not used. settings: image_size and squash (see image_task), download, coarse_part. coarse_part:
-    `all` 1,360 images; `trn1` the 680 of Table 1; `shared` the paper's 1,180 - 1,020 = 160 as we read them, of the 8
-    labels that both sets have the first 20 images of trn1 each. Task.fine_only() drops the 17. Raises DataError.
+    Its part `valid` is not used. settings: image_size and squash (see image_task), download, coarse_part, keep_copies.
+    coarse_part: `all` 1,360 images; `trn1` the 680 of Table 1; `shared` the paper's 1,180 - 1,020 = 160 as we read
+    them, of the 8 labels that both sets have the first 20 images of trn1 each. Many photographs stand in both sets:
+    images of the 17 that look like a test image of the 102 are dropped first, unless keep_copies is true, as the paper
+    had it. Task.fine_only() drops the 17. Raises DataError.
     """
     chosen = settings.get("coarse_part", "all")
     if chosen not in COARSE_PARTS:
@@ -86,7 +88,10 @@ def load(graph: LabelGraph, settings: dict) -> Task:
 
         Flowers102(data_folder("", "The data folder", "make it").resolve(), split="train", download=True)
     classes, classes_17 = list(graph.labels["flowers-102"]), list(graph.labels["flowers-17"])
+    train, test = flowers_102(classes, "trnid"), flowers_102(classes, "tstid")
     files, names = flowers_17(classes_17, () if chosen == "all" else ("trn1",))
+    if not settings.get("keep_copies"):
+        files, names = without_copies(files, names, test[0])
     official = len(classes_17) * (PER_CLASS_17 if chosen == "all" else PER_CLASS_17 // 2)
     if chosen == "shared":
         shared = label_relations(graph, "flowers-102", "flowers-17")["shared"]
@@ -94,7 +99,6 @@ def load(graph: LabelGraph, settings: dict) -> Task:
         rows = [i for c in classes_17 for i in [i for i, n in enumerate(names) if n == c][:SHARED_IMAGES]]
         files, names = [files[i] for i in rows], [names[i] for i in rows]
         official = SHARED_IMAGES * len(shared)
-    train, test = flowers_102(classes, "trnid"), flowers_102(classes, "tstid")
     parts = {
         "train": (*train, OFFICIAL["trnid"]),
         "test": (*test, OFFICIAL["tstid"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from companion.datasets import data_folder, image_task
+from companion.datasets import data_folder, image_task, without_copies
 from labelaug_core.data import DataError, Task
 from labelaug_core.graph import LabelGraph
 
@@ -42,7 +42,8 @@ def dogs_vs_cats() -> tuple[list[Path], list[str]]:
 def load(graph: LabelGraph, settings: dict) -> Task:
     """The PetFusion task: fine = Oxford-IIIT Pet (trainval trains, test tests), coarse = Dogs vs. Cats.
 
-    settings: image_size and squash (see image_task), download. Task.fine_only() drops Dogs vs. Cats. Raises DataError.
+    settings: image_size and squash (see image_task), download. Images of Dogs vs. Cats that look like a test image are
+    dropped. Task.fine_only() drops Dogs vs. Cats. Raises DataError.
     """
     if settings.get("download"):
         from torchvision.datasets import OxfordIIITPet
@@ -50,9 +51,10 @@ def load(graph: LabelGraph, settings: dict) -> Task:
         root = data_folder("", "The data folder", "make it").resolve()
         for split in ("trainval", "test"):
             OxfordIIITPet(root, split=split, download=True)
+    train, test = oxford_pet("trainval"), oxford_pet("test")
     parts = {
-        "train": (*oxford_pet("trainval"), OFFICIAL["trainval"]),
-        "test": (*oxford_pet("test"), OFFICIAL["test"]),
-        "coarse": (*dogs_vs_cats(), OFFICIAL["dogs-vs-cats"]),
+        "train": (*train, OFFICIAL["trainval"]),
+        "test": (*test, OFFICIAL["test"]),
+        "coarse": (*without_copies(*dogs_vs_cats(), test[0]), OFFICIAL["dogs-vs-cats"]),
     }
     return image_task(graph, "oxford-iiit-pet", "dogs-vs-cats", parts, ["cat", "dog"], settings)
