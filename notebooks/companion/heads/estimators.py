@@ -1,4 +1,4 @@
-"""Other estimators of the gradient that Algorithm 1 takes by REINFORCE in its second part (notebook 40)."""
+"""Other estimators of the gradient that Algorithm 1 takes by REINFORCE in its second part (notebook 41)."""
 
 from __future__ import annotations
 

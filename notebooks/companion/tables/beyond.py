@@ -39,10 +39,9 @@ def question(profile: str, name: str) -> tuple[pd.DataFrame, list[str]]:
         if name == "estimators":  # all are compared by the most probable label
             cells = [c | {"option": "decode=exact"} if c["method"] == "label-aug" else c for c in cells]
         frame = rows_of(profile, name, cells)
-        n = min(profiles.BEYOND_SEEDS, profiles.seed_count(profile, group))
-        lacking = int((frame["n_seeds"] < n).sum())
+        lacking = int((frame["n_seeds"] < profiles.BEYOND_SEEDS).sum())
         if not lacking:
-            notes.append(f"{group}: {n} seeds, {int(frame['n_test'].max()):,} test images, from the records.")
+            notes.append(f"{group}: {profiles.BEYOND_SEEDS} seeds, {int(frame['n_test'].max()):,} test images, from the records.")
             parts.append(frame)
         elif len(old := kept[kept["group"] == group]):
             notes.append(f"{group}: the committed table; {lacking} of {len(cells)} cells have no whole record here.")
@@ -67,11 +66,11 @@ def table_path(profile: str, name: str):
 
 def rows_of(profile: str, name: str, cells: list[dict]) -> pd.DataFrame:
     """The rows of one group from its records."""
-    frame = results_table(profile, cells=cells, against=REFERENCE.get(name))
+    n = profiles.BEYOND_SEEDS
+    frame = results_table(profile, cells=cells, against=REFERENCE.get(name), planned=n)
     if name not in REFERENCE and any(cell["method"] == RIVAL for cell in cells):
-        flat = results_table(profile, cells=cells, against=lambda cell: cell | {"method": RIVAL})
+        flat = results_table(profile, cells=cells, against=lambda cell: cell | {"method": RIVAL}, planned=n)
         frame[FLAT] = flat[["delta", "delta_ci_low", "delta_ci_high", "p_holm"]]
-    frame["verdict"] = frame["verdict"].str.replace(rf" \({profiles.BEYOND_SEEDS} of \d+ seeds\)", "", regex=True)
     frame["data"] = [data_name(profile, cell["group"], cell["dataset"]) for cell in cells]
     frame["name"] = [unescape(title(r)) for r in frame.assign(option=shown_options(frame["option"])).itertuples()]
     return frame.dropna(axis=1, how="all")
