@@ -15,33 +15,36 @@
 # %% [markdown]
 # # 03 · The decoder: walking down the graph, one question at a time
 #
-# **What you will learn.** How a GRU turns a picture's features into a path (Eq. 1, Figure 3);
-# Algorithm 2, greedy decoding, with every number printed; why illegal answers must be masked; how
-# all paths are scored at the price of their shared beginnings; and why the greedy path is not
-# always the most probable label.
+# **What you will learn.** How a GRU turns a picture's features into a path (Eq. 1, Figure 3).
+# Algorithm 2, greedy decoding, with every number printed. Why illegal answers must be masked. How
+# all paths are scored at once, and why that equals the plain form. Why the label of the greedy path
+# is not always the most probable label.
 #
 # **What it needs.** Paths ([notebook 01](01_label_graphs.ipynb)) and block softmax
-# ([notebook 02](02_block_softmax.ipynb)). That a recurrent network
-# has a hidden state; no more, the GRU is written out below. No data, no GPU: the features are
-# random vectors and the weights are untrained, so *what* is predicted means nothing here. *How* it
-# is predicted is the subject.
+# ([notebook 02](02_block_softmax.ipynb)). You should know that a recurrent network has a hidden
+# state; the GRU is written out below. No data and no GPU: the features are random vectors and the
+# weights are not trained, so *what* is predicted means nothing here. The subject is *how* it is
+# predicted.
 #
 # **How long it takes.** A few seconds to run, about half an hour to read.
 
 # %% tags=["parameters"]
-seed = 145  # int: of the weights and features; picked so that the walk of section 4 answers a question at every level
+seed = 145  # int: of the weights and features; chosen so that the walk of section 4 has a decision at every level
 d = 4  # int: size of the encoder's features
 hidden = 5  # int: H, size of the decoder's state
 profile = "toy"  # str: Figure 3 is written to figures/<profile>/
 
 # %%
+import inspect
+import textwrap
+
 import matplotlib.pyplot as plt
 import torch
 import yaml
 
 from companion import drawing
 from companion.records import profiles
-from labelaug_core.decoder import PathDecoder
+from labelaug_core.decoder import PathDecoder, greedy
 from labelaug_core.graph_file import graph_from_dict, load_graph
 from labelaug_core.prefix_tree import PrefixTree
 from companion.tables.writing import write_figure
@@ -70,6 +73,12 @@ labels:
 """
 graph = graph_from_dict(yaml.safe_load(text), "cats.yaml")
 fine, everything = graph.label_nodes("breeds"), graph.label_nodes()  # 3 labels; 5 labels
+tree, big_tree = PrefixTree(graph, fine), PrefixTree(graph, everything)  # all their labels are evaluated
+
+
+def show(function):
+    """Print the source of a function of the core."""
+    print(textwrap.dedent(inspect.getsource(function)))
 
 # %% [markdown]
 # ## 1 The parts
@@ -85,8 +94,12 @@ fine, everything = graph.label_nodes("breeds"), graph.label_nodes()  # 3 labels;
 # | `cell` | $H, H \to H$ | the GRU, $g$ of Eq. 1 |
 # | `score` | $H \to N + 1$ | a score $z_u$ for each node, and for $\langle eop \rangle$ |
 #
-# We draw the weights larger than one would for training, so that the printed probabilities are not
-# all near one half.
+# The core has each function twice: in a **plain form**, node by node, and in a **packed form**, for
+# all paths and samples at once. This notebook explains the plain form, prints it from the core, and
+# then checks that the packed form gives the same numbers.
+#
+# We draw larger weights than for training, so that the printed probabilities are not all near one
+# half.
 
 # %% tags=["nbval-check-output"]
 decoder = PathDecoder(graph, d, hidden)
@@ -125,8 +138,8 @@ def g(e, f, cell):
     return (1 - k) * n + k * f
 
 # %% [markdown]
-# Small enough to check by hand: a GRU with $H = 1$ whose weights are all zero. Then $r = k =
-# \sigma(0) = \frac12$ and $n = \tanh(0) = 0$, so a step *halves* the state, whatever is fed in.
+# An example by hand: a GRU with $H = 1$ whose weights are all zero. Then $r = k = \sigma(0) =
+# \frac12$ and $n = \tanh(0) = 0$, so a step *halves* the state, for any input.
 
 # %% tags=["nbval-check-output"]
 zero = torch.nn.GRUCell(1, 1)
@@ -138,12 +151,18 @@ for t in range(3):
     print(f"step {t + 1}: f = {f.item():.4f}")
 
 # %% [markdown]
-# Property: for random inputs and the decoder's own weights it is `nn.GRUCell`, to the last digits.
+# The core's plain form is one line, a call of `nn.GRUCell`:
 
 # %%
-e, f = torch.randn(100, hidden), torch.randn(100, hidden)
-mine = torch.stack([g(e_i, f_i, decoder.cell) for e_i, f_i in zip(e, f, strict=True)])
-assert torch.allclose(mine, decoder.cell(e, f), atol=1e-12)
+show(PathDecoder.step)
+
+# %% [markdown]
+# Property: for random inputs and the decoder's own weights our $g$ gives the same numbers.
+
+# %%
+node, f = torch.randint(len(graph.nodes), (100,)), torch.randn(100, hidden)
+mine = torch.stack([g(decoder.embedding.weight[v], f_v, decoder.cell) for v, f_v in zip(node, f, strict=True)])
+assert torch.allclose(mine, decoder.step(node, f), atol=1e-12)
 
 # %% [markdown]
 # The first state comes from the picture, the first token is $\langle START \rangle$:
@@ -152,9 +171,9 @@ assert torch.allclose(mine, decoder.cell(e, f), atol=1e-12)
 #
 # > **Deviation from the paper.** It says "Initial $f_0$ by $f$" and leaves the sizes and $\langle
 # > START \rangle$ open. We use a linear layer and a tanh, which keeps $f_0$ in the GRU's own range
-# > (-1, 1), and take the **root's vector** as $\langle START \rangle$: every path starts there.
-# > Algorithms 1 (part 2) and 2 call $g_{dec}(G, f, t)$ *without* the state $f_{i-1}$; taken
-# > literally the decoder would forget where it came from. We carry it, as Eq. 1 does.
+# > (-1, 1), and take the **vector of the root** as $\langle START \rangle$: every path starts there.
+# > Algorithms 1 (part 2) and 2 call $g_{dec}(G, f, t)$ *without* the state $f_{i-1}$. Taken
+# > literally, the decoder would not know the path so far. We pass the state on, as Eq. 1 does.
 
 # %% tags=["nbval-check-output"]
 f0 = torch.tanh(decoder.start(x))  # [H]
@@ -163,79 +182,80 @@ print("f_0 =", [f"{value:7.4f}" for value in f0])
 print("f_1 =", [f"{value:7.4f}" for value in f1])
 
 # %% [markdown]
-# ## 3 From the state to probabilities: legal answers, block by block
+# ## 3 From the state to probabilities
 #
-# At node $v$ the layer `score` gives a $z_u$ for **all** $N + 1$ nodes; but only a few are possible
-# next steps. An answer $u$ is **legal** if it is a child of $v$ and is, or leads to, a label that
-# may be predicted; $\langle eop \rangle$ is legal if $v$ is such a label itself.
+# At node $v$ the layer `score` gives a $z_u$ for **all** $N + 1$ nodes, but only a few of them are
+# possible next steps. An answer $u$ is **legal** if it is a child of $v$ and is a label that we may
+# predict, or leads to one. The core's `decisions` lists them with their log-probabilities, in plain
+# Python. (Read `block` first: it holds the nodes that compete.)
 
 # %%
-def legal_blocks(v, allowed):
-    """{question: its legal answers} at node v, if the labels `allowed` may be predicted."""
-    useful = set(allowed).union(*(graph.ancestors(label) for label in allowed))
-    blocks = {name: [u for u in answers if u in useful] for name, answers in graph.blocks(v).items()}
-    blocks = {name: answers for name, answers in blocks.items() if answers}
-    return blocks | ({"<eop>": ["<eop>"]} if v in allowed else {})
-
-# %% tags=["nbval-check-output"]
-for allowed, name in ((everything, "all labels"), (fine, "breeds only")):
-    for v in ("animal", "cat", "Longhair"):
-        print(f"{name:<12} at {v:<9}", legal_blocks(v, allowed))
+show(PathDecoder.decisions)
 
 # %% [markdown]
-# The **legality mask** depends on which labels are asked for. With breeds only, *dog* and the
-# $\langle eop \rangle$ after *cat* are gone: a fine-grained test can never end at *cat*.
-#
-# > **Deviation from the paper.** The paper passes the graph $G$ to the decoder and does not say
-# > what for. We mask illegal answers with $-\infty$ before the softmax, in training and in
-# > evaluation, and at evaluation only the evaluated dataset's labels are legal ends.
-#
-# Then block softmax over the legal answers (notebook 02):
-
-# %%
-def answer_probabilities(v, f, allowed):
-    """Block softmax at node v in state f [H]: {question: {answer: p}}."""
-    row = graph.index | {"<eop>": len(graph.nodes)}
-    z = decoder.score.weight @ f + decoder.score.bias  # [N + 1]
-    blocks = legal_blocks(v, allowed)
-    p = {name: z[[row[u] for u in answers]].softmax(0).tolist() for name, answers in blocks.items()}
-    return {name: dict(zip(blocks[name], p[name], strict=True)) for name in blocks}
+# Three parts of it come from notebook 02: the block softmax inside a question, the sigmoid of a
+# group whose members do not compete, and *stop or go on* at a label that has something below. Which
+# answers are legal depends on the labels that are asked for:
 
 # %% tags=["nbval-check-output"]
-for question, answers in answer_probabilities("animal", f1, everything).items():
-    print(question, {u: f"{p:.4f}" for u, p in answers.items()})
+f1 = f1[None]  # [B, H] with B = 1
+for t, name in ((big_tree, "all labels"), (tree, "breeds only")):
+    for v in ("animal", "cat", "Longhair"):
+        print(f"{name:<12} at {v:<9}", ", ".join(decoder.decisions(f1, t, v)))
+
+# %% [markdown]
+# With breeds only, *dog* is gone, and so is $\langle eop \rangle$ at *cat*: a test on breeds never
+# ends at *cat*.
+#
+# > **Deviation from the paper.** The paper passes the graph $G$ to the decoder and does not say
+# > what for. We leave illegal answers out of the softmax, in training and in evaluation. At
+# > evaluation a path may end only at the labels of the evaluated dataset.
+#
+# By hand for the root: two answers compete, so $p(cat) = \sigma(z_{cat} - z_{dog})$.
+
+# %% tags=["nbval-check-output"]
+z = decoder.score(f1)[0]  # [N + 1]
+by_hand_p = torch.sigmoid(z[graph.index["cat"]] - z[graph.index["dog"]])
+found = {u: logp.exp().item() for u, logp in decoder.decisions(f1, big_tree, "animal").items()}
+assert abs(found["cat"] - by_hand_p) < 1e-12
+print({u: f"{p:.4f}" for u, p in found.items()})
 
 # %% [markdown]
 # ## 4 Algorithm 2, step by step
 #
-# Greedy decoding, in words: start at the root; at each step feed the node just reached, look at the
-# probabilities, take the largest, append it; stop at $\langle eop \rangle$.
+# Greedy decoding in words: start at the root. At each step feed the node just reached, compute the
+# probabilities, take the most probable answer and append it. Stop at $\langle eop \rangle$.
 #
-# > **Deviation from the paper.** Algorithm 2 writes the chosen node into $t_i$, the very variable
-# > that it has just read, and never sets $t_{i+1}$: as printed, step $i+1$ would be fed nothing. We
-# > feed the node chosen. And a question that has one legal answer ($p = 1$ by construction) is
-# > asked only where no other is left: notebook 02 shows that it would win every time otherwise.
+# > **Deviation from the paper.** Algorithm 2 writes the chosen node into $t_i$, the variable that it
+# > has just read, and never sets $t_{i+1}$: as printed, step $i+1$ would be fed nothing. We feed the
+# > chosen node. At a label with something below we first compare *stop* with *go on*. And a question
+# > that has one legal answer ($p = 1$ by construction) is asked only where no other is left: notebook
+# > 02 shows that it would always win otherwise.
+#
+# The plain form, from the core:
 
 # %%
-def greedy(x, allowed, steps=None):
-    """Algorithm 2: features x [d] -> the path. steps: a list that collects what happened."""
-    v, f, path = graph.root, torch.tanh(decoder.start(x)), [graph.root]
-    while True:
-        f = g(decoder.embedding.weight[graph.index[v]], f, decoder.cell)
-        blocks = answer_probabilities(v, f, allowed)
-        if list(blocks) == ["<eop>"]:
-            return tuple(path)  # a label with nothing below it
-        real = {name: p for name, p in blocks.items() if len(p) > 1} or blocks
-        p_u, u = max(((p, u) for answers in real.values() for u, p in answers.items()), key=lambda pair: pair[0])
-        if steps is not None:
+show(PathDecoder.decode)
+
+# %% [markdown]
+# To see every number, we walk along the decoded path once more and print the decisions.
+
+# %%
+def walk(x, tree, path):
+    """What was decided at each node of a path: [(node fed, answer taken, {question: {answer: p}}), ...]."""
+    f, steps = decoder.first_state(x[None]), []
+    for v, u in zip(path, (*path[1:], "<eop>"), strict=True):
+        f = decoder.step(torch.tensor([graph.index[v]]), f)
+        blocks = {}
+        for w, logp in decoder.decisions(f, tree, v).items():
+            blocks.setdefault(graph.group.get(w, "stop"), {})[w] = logp.exp().item()
+        if blocks:  # at a breed nothing is left to decide
             steps.append((v, u, blocks))
-        if u == "<eop>":
-            return tuple(path)
-        path, v = [*path, u], u
+    return steps
 
 # %% tags=["nbval-check-output"]
-steps = []
-path = greedy(x, everything, steps)
+path = decoder.decode(x[None], big_tree)
+steps = walk(x, big_tree, path)
 for t, (v, u, blocks) in enumerate(steps, start=1):
     print(f"t = {t}: fed {v}")
     for question, answers in blocks.items():
@@ -243,25 +263,26 @@ for t, (v, u, blocks) in enumerate(steps, start=1):
 print("path:", " ∘ ".join(path))
 
 # %% [markdown]
-# Read it from top to bottom; the star is the answer taken, the largest number among the questions
-# with a choice. The one-member block $\langle eop \rangle$ has 1.0000 at *cat* and is passed over.
-# Note that the *question* is chosen by confidence: the decoder asks what it can answer best.
+# Read it from top to bottom. The star is the answer taken. At *cat* the probability of $\langle eop
+# \rangle$ is larger than that of any single answer, but smaller than that of going on, so the decoder
+# goes on. Then it takes the largest number among all answers. The answers of each question sum to
+# $p(\text{go on})$ there, and to 1 elsewhere. Note that the *question* is chosen by confidence: the
+# decoder asks the question that it can answer best.
 #
-# Property: the core's batched version takes the same path, for 200 pictures and for both masks.
+# Property: the packed form takes the same path, for 200 pictures and for both sets of labels.
 
 # %%
 X = torch.randn(200, d)  # [B, d]
-for allowed in (everything, fine):
-    tree = PrefixTree(graph, allowed)
-    taken = tree.greedy(decoder.slot_log_probs(X, tree))  # [B] indices of paths
-    assert [tree.paths[i] for i in taken] == [greedy(x_b, allowed) for x_b in X]
+for t in (big_tree, tree):
+    taken = greedy(t, decoder.slot_log_probs(X, t))  # [B] indices of paths
+    assert [t.paths[i] for i in taken] == [decoder.decode(x_b[None], t) for x_b in X]
 
 # %% [markdown]
-# What the mask is worth: the same 200 pictures, asked for any label and asked for breeds.
+# The same 200 pictures, decoded with all labels and with the breeds only:
 
 # %% tags=["nbval-check-output"]
-for allowed, name in ((everything, "all labels"), (fine, "breeds only")):
-    ends = [greedy(x_b, allowed)[-1] for x_b in X]
+for t, name in ((big_tree, "all labels"), (tree, "breeds only")):
+    ends = [t.paths[i][-1] for i in greedy(t, decoder.slot_log_probs(X, t))]
     print(f"{name:<12}", {v: ends.count(v) for v in everything})
 
 # %% [markdown]
@@ -273,59 +294,64 @@ write_figure(fig, profile, "figure3")
 plt.show()
 
 # %% [markdown]
-# **Figure 3, and how to read it.** From left to right: the encoder sees the picture once; its
-# features start the GRU's state, which is handed on along the grey line. From bottom to top at each
-# step: the node just reached goes in as $e_t$, the state $f_t$ comes out, and one block softmax per
-# question turns it into probabilities. The red answer is fed to the next step. The picture enters
-# through $f_0$ only; everything later rides on the state.
+# **Figure 3, and how to read it.** From left to right: the encoder sees the picture once. Its
+# features give the first state of the GRU, and the state is passed on along the grey line. From
+# bottom to top at each step: the node just reached goes in as $e_t$, the state $f_t$ comes out, and
+# one block softmax for each question turns it into probabilities. The red answer is fed to the next
+# step. The picture enters through $f_0$ only.
 
 # %% [markdown]
 # ## 6 All paths at once: the prefix tree
 #
-# For training and for exact probabilities we need *every* path's score, not only the greedy one's.
-# Path by path, the GRU would run through *animal* and *cat* again for each. But paths that begin
-# alike have the same state there: Eq. 1 depends on the prefix only. So the core keeps a **prefix
-# tree**: one **state** for each prefix at which there is something to answer, one **slot** for each
-# possible answer, one **block** for each question.
+# For training and for exact probabilities we need the score of *every* path, not only of the greedy
+# one. The plain form takes one path after the other (Eq. 2 is minus the sum of these numbers):
+
+# %%
+show(PathDecoder.steps_of_path)
+
+# %% [markdown]
+# For each path the GRU runs through *animal* and *cat* again. But paths that begin alike have the
+# same state there, because Eq. 1 depends on the prefix only. So the core keeps a **prefix tree**:
+# one **state** for each prefix at which there is something to answer, one **slot** for each possible
+# answer, one **block** for each question.
 
 # %% tags=["nbval-check-output"]
-tree = PrefixTree(graph, fine)
 print("slot state block  answers at                   answer")
 for e, prefix in enumerate(tree.prefixes):
-    end = f"  ends path {int(tree.slot_path[e])}" if tree.slot_label[e] >= 0 else ""
+    end = f"  ends path {int(tree.slot_path[e])}" if tree.slot_path[e] >= 0 else ""
     print(f"{e:>4}{int(tree.slot_state[e]):>6}{int(tree.slot_block[e]):>6}  {' ∘ '.join(prefix[:-1]):<28} {prefix[-1]}{end}")
 
 # %% [markdown]
-# Check by hand: 7 states (*animal*, *cat* and the five attributes), 14 slots, of which 8 end a
-# path. The level of a slot is its depth; the decoder computes all states of one level together, for
-# the whole batch.
+# Check by hand: 7 states (*animal*, *cat* and the five attributes) and 14 slots, of which 8 end a
+# path. The level of a slot is its depth. The packed form, `slot_log_probs`, computes all states of
+# one level together, for the whole batch.
 #
-# The log-probability of a path's answers is the sum over its slots (`answer_log_probs`;
-# `path_log_probs` counts the draw of each question, $1/n_v$, too). Here are both ways, and the number of GRU
-# steps each takes:
+# Property: **the packed form equals the plain form**, for every path, for 50 pictures, and for three
+# trees: breeds only; breeds and the coarse labels *cat* and *dog*, which are only reached; and all
+# five labels evaluated, with *stop or go on* at *cat*.
 
 # %% tags=["nbval-check-output"]
-def path_log_prob(x, path, allowed):
-    """log p of the answers on a path, token by token (Eq. 2 without the minus), and the number of GRU steps."""
-    f, total = torch.tanh(decoder.start(x)), 0.0
-    for v, u in zip(path, path[1:], strict=False):
-        f = g(decoder.embedding.weight[graph.index[v]], f, decoder.cell)
-        total += torch.tensor(answer_probabilities(v, f, allowed)[graph.group[u]][u]).log()
-    return total, len(path) - 1
-
-
-slow = [path_log_prob(x, path, fine) for path in tree.paths]
-fast = tree.answer_log_probs(decoder.slot_log_probs(x[None], tree))[0]  # [P]
-assert torch.allclose(torch.stack([log_p for log_p, _ in slow]), fast, atol=1e-10)
-print("GRU steps path by path:", sum(n for _, n in slow), "  in the tree:", len(tree.state_node))
+joint_tree = PrefixTree(graph, everything, n_evaluated=3)
+for t, name in ((tree, "breeds only"), (joint_tree, "breeds, and coarse labels"), (big_tree, "all five evaluated")):
+    packed = t.answer_log_probs(decoder.slot_log_probs(X[:50], t))  # [B, P]
+    plain = torch.stack([decoder.steps_of_path(X[:50], t, path).sum(1) for path in t.paths], 1)  # [B, P]
+    assert torch.allclose(packed, plain, atol=1e-10)
+    total = t.path_log_probs(decoder.slot_log_probs(X[:50], t)).exp()[:, t.complete].sum(1)
+    print(f"{name:<26}{len(t.paths):>3} paths, {int(t.complete.sum())} complete; these sum to {total.mean():.4f}")
 
 # %% [markdown]
-# Three times cheaper on eleven nodes. On the graphs of the experiments:
+# And the number of GRU steps that each form needs, for the breeds:
 
 # %% tags=["nbval-check-output"]
-for name, dataset in (("critters", None), ("pet", "oxford-iiit-pet")):
-    big = load_graph(name)
-    t = PrefixTree(big, big.label_nodes(*([dataset] if dataset else [])))
+print("GRU steps path by path:", sum(len(path) - 1 for path in tree.paths), "  in the tree:", len(tree.state_node))
+
+# %% [markdown]
+# That is a third of the steps on a graph of eleven nodes. On the graphs of the experiments:
+
+# %% tags=["nbval-check-output"]
+for name, dataset in (("critters", "critters"), ("pet", "oxford-iiit-pet")):
+    large = load_graph(name)
+    t = PrefixTree(large, large.label_nodes(dataset))
     print(f"{name:<9} {len(t.paths):>4} paths: {sum(len(p) - 1 for p in t.paths):>5} steps path by path, {len(t.state_node)} in the tree")
 
 # %% [markdown]
@@ -335,8 +361,8 @@ for name, dataset in (("critters", None), ("pet", "oxford-iiit-pet")):
 #
 # $$p(y \mid x) = \sum_{P \text{ ends in } y} p(P \mid x), \qquad p(P \mid x) = \prod_t \frac{1}{n_{v_t}} \, p(v_{t+1} \mid v_t, f_t),$$
 #
-# with $n_v$ the number of questions at $v$. The tree has all paths, so the sum is exact: no
-# sampling, no beam.
+# with $n_v$ the number of questions at $v$. The tree has all paths, so the sum is exact: nothing is
+# sampled.
 
 # %% tags=["nbval-check-output"]
 slot_logp = decoder.slot_log_probs(x[None], tree)  # [1, E]
@@ -350,7 +376,7 @@ print({label: f"{p:.4f}" for label, p in zip(fine, p_label, strict=True)})
 # ## 8 Greedy and exact can disagree
 #
 # Algorithm 2 follows *one* path. A label with several ground-truth paths may be the most probable
-# although none of its steps is the largest on the way. An example for pencil and paper: we set the
+# one although none of its steps is the largest on the way. For an example by hand we set the
 # probabilities of the answers at *cat* and below ourselves.
 #
 # | at *cat* | | then: British Shorthair | Egyptian Mau | Birman |
@@ -373,7 +399,7 @@ step |= {("Tabby-Color", BS): 0.9, ("Tabby-Color", Mau): 0.1, ("Point-Color", BS
 by_hand = torch.tensor([[step.get(p[-2:], step.get(p[-1])) for p in tree.prefixes]], dtype=torch.float64).log()  # [1, E]
 
 # %% tags=["nbval-check-output"]
-chosen = tree.paths[int(tree.greedy(by_hand)[0])]
+chosen = tree.paths[int(greedy(tree, by_hand)[0])]
 exact = tree.label_log_probs(by_hand)[0].exp()
 print("greedy path:", " ∘ ".join(chosen))
 print("exact:      ", {label: f"{p:.4f}" for label, p in zip(fine, exact, strict=True)})
@@ -392,24 +418,23 @@ right.set(title="p(label)", ylim=(0, 0.7))
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Left: the greedy path (bold) is the single most probable path. Right: but the
-# four blue paths together outweigh it. Greedy finds a good *path*; the sum finds the best *label*.
-# Accuracy is counted on labels, so this companion reports both, and the difference is an arm of the
-# experiments.
+# **How to read it.** Left: the greedy path (bold) is the most probable single path. Right: the four
+# blue paths together are more probable than it. Greedy finds a good *path*; the sum finds the best
+# *label*. Accuracy counts labels, so our experiments report both.
 #
 # How often does it matter? For 2000 random pictures and our untrained decoder:
 
 # %% tags=["nbval-check-output"]
 many = decoder.slot_log_probs(torch.randn(2000, d), tree)
-by_greedy = tree.path_label[tree.greedy(many)]
+by_greedy = tree.path_label[greedy(tree, many)]
 by_sum = tree.label_log_probs(many).argmax(1)
 print(f"different labels: {int((by_greedy != by_sum).sum())} of 2000")
 
 # %% [markdown]
 # ## 9 An explanation of one prediction
 #
-# The paper's selling point (Sec. 4.3): the path *is* a decision process. One line a step: the
-# question, the answer, its probability, and the runner-up in the same block.
+# The paper's argument for paths (Sec. 4.3) is that a path *is* a decision process. Here it has one
+# line for each step: the question, the answer, its probability, and the runner-up in the same block.
 
 # %% tags=["nbval-check-output"]
 for v, u, blocks in steps:
@@ -424,15 +449,16 @@ plt.show()
 
 # %% [markdown]
 # **How to read it.** The red path on the graph is the same explanation as the lines above. Be
-# careful with it: it shows what the decoder *did*, not what the encoder looked at, and greedy's
-# path may even end in another label than the exact sum's.
+# careful with it: it shows what the decoder *did*, not what the encoder looked at. The greedy path
+# may even end in another label than the one with the largest sum.
 
 # %% [markdown]
 # ## What to take away
 #
 # 1. The decoder is a GRU whose tokens are nodes; the picture sets its first state.
 # 2. Legality masks make every decoded path a real path to a label that may be asked for.
-# 3. States belong to prefixes: score the tree once, and every path and label probability is a sum of shared terms.
+# 3. States belong to prefixes: score the tree once, and the probability of every path and label is a sum of shared
+#    terms. The packed form equals the plain form.
 # 4. Greedy maximises step by step; the label with the largest *summed* probability may be another.
 #
 # ## Exercises
@@ -445,7 +471,7 @@ changed = by_hand.exp()
 changed[0, [p[-1] for p in tree.prefixes].index("Shorthair")] = 0.51
 changed[0, [p[-1] for p in tree.prefixes].index("Longhair")] = 0.49
 for name, p in (("before", by_hand.exp()), ("after", changed)):
-    print(f"{name:<7}", " ∘ ".join(tree.paths[int(tree.greedy(p.log())[0])]))
+    print(f"{name:<7}", " ∘ ".join(tree.paths[int(greedy(tree, p.log())[0])]))
 
 # %% [markdown]
 # <details><summary>Why</summary>
@@ -462,9 +488,10 @@ for name, p in (("before", by_hand.exp()), ("after", changed)):
 #
 # <details><summary>Solution</summary>
 #
-# With breeds only, $p(cat) = 1$ and the log-probability is 0: the step is free, and one could start
-# at *cat*. With all five labels *dog* is legal, $p(cat) < 1$, and every path through *cat* is that
-# much less probable. The ranking of the *breeds* is the same; their probabilities are not.
+# With breeds only, $p(cat) = 1$ and the log-probability is 0: the step contributes nothing. With all
+# five labels *dog* is legal, so $p(cat) < 1$, and the path may stop at *cat*. Every path to a breed
+# has the further factor $p(cat) \cdot p(\text{go on})$. The ranking of the *breeds* is the same;
+# their probabilities are not.
 #
 # </details>
 #
@@ -474,10 +501,10 @@ for name, p in (("before", by_hand.exp()), ("after", changed)):
 #
 # <details><summary>Solution</summary>
 #
-# Path by path $L \cdot 2^L$; in the tree one step for each prefix shorter than $L$, $2^L - 1$;
-# greedy: $L$. Sharing saves a factor $L$, but the tree itself is exponential in such a graph: that
-# is when one needs greedy or beam search. Our graphs have depth 3, which is why exact sums are
-# cheap.
+# Path by path: $L \cdot 2^L$ steps. In the tree: one step for each prefix shorter than $L$, $2^L -
+# 1$. Greedy: $L$. Sharing saves a factor of about $L$, but the tree itself grows exponentially in
+# such a graph. Then one needs greedy decoding or a beam search. Our graphs have depth 3, so exact
+# sums are cheap.
 #
 # </details>
 #
@@ -486,7 +513,7 @@ for name, p in (("before", by_hand.exp()), ("after", changed)):
 
 # %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 best_path = tree.path_log_probs(many).argmax(1)
-taken = tree.greedy(many)
+taken = greedy(tree, many)
 print("greedy is the most probable path for", int((best_path == taken).sum()), "of 2000 pictures")
 log_p = tree.path_log_probs(many)
 assert (log_p.max(1).values >= log_p.gather(1, taken[:, None])[:, 0]).all()
