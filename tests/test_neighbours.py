@@ -9,6 +9,7 @@ import torch
 from companion.heads import neighbours
 from companion.heads.baselines import FFNHead, LabelSetHead, allowed, pseudo_label
 from companion.heads.estimators import ESTIMATORS, EstimatorHead, estimate
+from companion.heads.hiclass_head import HiclassHead
 from companion.methods import METHODS
 from companion.scoring import OneLabel
 from helpers import build, random_graphs, simple_paths, ten
@@ -231,25 +232,53 @@ def test_hex_keeps_gradients_and_differences_at_extreme_scores(graph):
 
 def test_agreement_multiplies_the_answers_and_averages_what_is_below_them(graph):
     labels = graph.label_nodes("critters")
+    coarse = [v for v in graph.nodes if v not in labels and v != graph.root]
     torch.manual_seed(0)
-    head = neighbours.AgreementHead(graph, [*labels, "Shorthair"], len(labels), 3, PathSettings(8)).double().eval()
+    head = neighbours.AgreementHead(graph, labels + coarse, len(labels), 3, PathSettings(8)).double()
     x, tree = torch.randn(2, 3, dtype=torch.double), head.fine_tree
     p = head.decoder.slot_log_probs(x, tree).exp().detach().numpy()
     slot = {prefix: e for e, prefix in enumerate(tree.prefixes)}  # (root, cat, Shorthair): the slot of that answer
-    score = np.zeros((2, len(labels)))
+    score, share = np.zeros((2, len(labels))), {v: np.zeros((2, len(labels))) for v in coarse}
     for k, label in enumerate(labels):
         questions: dict[str, list] = {}
         for path in graph.paths(label):
             questions.setdefault(graph.group[path[2]], []).append(path)
         for paths in questions.values():
             way = [p[:, slot[path[:2]]] * p[:, slot[path[:3]]] for path in paths]
-            whole = sum(w * p[:, slot[path]] for w, path in zip(way, paths, strict=True))
-            score[:, k] += np.log(sum(way)) + np.log(whole / sum(way)) / len(questions)
+            whole = [w * p[:, slot[path]] for w, path in zip(way, paths, strict=True)]
+            score[:, k] += np.log(sum(way)) + np.log(sum(whole) / sum(way)) / len(questions)
+            for path, part in zip(paths, whole, strict=True):
+                share[path[1]][:, k] += part / sum(whole) / len(questions)  # the species: asked on every way
+                share[path[2]][:, k] += part / sum(whole)
     expected = torch.from_numpy(score).log_softmax(1)
     torch.testing.assert_close(head.predictions(x)["log_probs"], expected)
     assert head.loss(x, torch.tensor([3, 5])).item() == pytest.approx(-expected[[0, 1], [3, 5]].mean().item())
-    taught = -np.log(p[:, slot["animal", "cat"]] * p[:, slot["animal", "cat", "Shorthair"]]).mean()
-    assert head.loss(x, torch.tensor([14, 14]), is_coarse=True).item() == pytest.approx(taught)
+    for i, v in enumerate(coarse, len(labels)):
+        taught = -np.log((expected.exp().numpy() * share[v]).sum(1)).mean()
+        assert head.loss(x, torch.tensor([i, i]), is_coarse=True).item() == pytest.approx(taught)
+
+
+@settings(max_examples=40, deadline=None)
+@given(random_graphs())
+def test_agreement_gives_a_coarse_label_what_the_labels_below_give_it(graph):
+    """A coarse label has the probability of the labels that are certain of it, and some of those that leave it open."""
+    labels, n_fine = fine_and_coarse(graph)
+    nodes = labels[:n_fine] + [v for v in graph.nodes[1:] if v not in labels[:n_fine]]
+    torch.manual_seed(0)
+    head, x = neighbours.AgreementHead(graph, nodes, n_fine, 3, PathSettings(6)).double(), inputs(1)
+    p = head.predictions(x)["log_probs"].exp()[0]
+    torch.testing.assert_close(p.sum().item(), 1.0)
+    for k, v in enumerate(nodes):
+        y = torch.tensor([k])
+        found = head.loss(x, y, is_coarse=True).neg().exp()
+        if k < n_fine:
+            torch.testing.assert_close(found, p[k])
+            continue
+        below = [i for i, u in enumerate(nodes[:n_fine]) if v in on(graph, u)]
+        certain = [i for i in below if not any(graph.group[u] == graph.group[v] for u in on(graph, nodes[i]) - {v})]
+        assert p[certain].sum() - 1e-9 <= found <= p[below].sum() + 1e-9
+        gradient = torch.autograd.grad(head.loss(x, y, is_coarse=True), head.decoder.score.bias, allow_unused=True)[0]
+        assert gradient is None or gradient.isfinite().all()
 
 
 def test_hierarchicalsoftmax_is_species_then_breed(graph):
@@ -270,10 +299,16 @@ def test_hierarchicalsoftmax_refuses_evaluated_labels_above_others():
         neighbours.HierarchicalSoftmaxHead(*nested(), 3)
 
 
+def test_hiclass_refuses_labels_that_do_not_fit_two_levels():
+    with pytest.raises(GraphError, match="no place for 'dog'"):
+        HiclassHead(*nested(), 3)
+    HiclassHead(build(), ["Brit", "Coon", "Pug", "cat", "dog"], 3, 3)
+
+
 # -- labels that no fine label answers ------
 
 
-@pytest.mark.parametrize("method", ["flat-marginal", "hex"])
+@pytest.mark.parametrize("method", ["flat-marginal", "hex", "agreement"])
 def test_a_coarse_label_that_no_fine_label_answers_is_named_and_its_samples_are_left_out(method):
     graph, labels, n_fine = with_a_fox()
     x = np.zeros((6, 3), dtype=np.float32)
@@ -311,7 +346,9 @@ def test_below_an_evaluated_label_other_evaluated_labels_are_absent_and_the_rest
     assert coarser.weight[0, graph.index["Pug"]] == 0
 
 
-@pytest.mark.parametrize("head", [LabelSetHead, FFNHead, neighbours.FlatMarginalHead, neighbours.HexHead])
+@pytest.mark.parametrize(
+    "head", [LabelSetHead, FFNHead, neighbours.FlatMarginalHead, neighbours.HexHead, neighbours.AgreementHead]
+)
 def test_a_label_above_another_evaluated_one_can_be_learned(head):
     graph, labels, n_fine = nested()
     torch.manual_seed(0)

@@ -6,18 +6,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelaug_core.graph import LabelGraph
+from labelaug_core.graph import GraphError, LabelGraph
 
 
 class HiclassHead(nn.Module):
     """`hiclass` as its users run it: one logistic regression for each parent node, on standardised features.
 
-    Its tree is the label graph without augmented nodes. A coarse sample has an empty second level.
+    Its tree is the label graph without augmented nodes. A coarse sample has an empty second level. Raises GraphError
+    naming labels that do not fit two levels (coarse labels below the root, fine ones below a single node of these).
     """
 
     def __init__(self, graph: LabelGraph, labels: list[str], n_fine: int, d: int):
         super().__init__()
         tree = graph.without(*graph.augmented)
+        top = tree.children(graph.root)
+        wrong = [v for v in labels[:n_fine] if len(tree.parents[v]) > 1 or tree.parents[v][0] not in top]
+        if wrong := wrong + [v for v in labels[n_fine:] if v not in top]:
+            raise GraphError(f"{graph.name}: hiclass has two levels here, no place for {', '.join(map(repr, wrong))}")
         self.labels, self.n_fine, self.model = labels, n_fine, None
         self.above = {v: "".join(tree.parents[v]) for v in labels[:n_fine]}
         self.mean = nn.Parameter(torch.zeros(d), requires_grad=False)  # both are set by `fit`

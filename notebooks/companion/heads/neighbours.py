@@ -1,4 +1,4 @@
-"""Neighbouring models (notebook 40): other ways to learn labels of several granularities, on the same label graph.
+"""Neighbouring models (notebook 42): other ways to learn labels of several granularities, on the same label graph.
 
 Shapes: B samples, d features, K = n_fine evaluated labels, L labels in all, N nodes, P paths.
 
@@ -8,8 +8,6 @@ and a loss that meets one raises GraphError.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -107,37 +105,55 @@ class AgreementHead(PathHead):
     alive, and what a coarse label teaches one question moves the result by a Q-th. Here each answer is evidence of its
     own, so each coarse label counts against every label that would answer otherwise.
 
-    A coarse batch has label-aug's question likelihood: it teaches A_q by itself. This is a likelihood of the path
-    decoder, not of the product above (which would sum over the labels below the coarse one, as `flat-marginal` does).
+    The probability of a coarse label c is the sum over the labels below it of p(label | x) p(c | label, x). The latter
+    is the share of c among the label's answers to the question of c, by the decoder's path probabilities (a mean, where
+    several q ask it): 1 where the label is certain of c.
     """
 
     def __init__(self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, settings: PathSettings | None = None):
-        super().__init__(graph, labels, n_fine, d, replace(settings or PathSettings(), objective="question"))
-        tree = self.fine_tree
-        asked = [tuple(tree.graph.group[v] for v in path[1:]) for path in tree.paths]
+        super().__init__(graph, labels[:n_fine], n_fine, d, settings)
+        self.graph, self.labels, tree = graph, labels, self.fine_tree
+        asked = [tuple(graph.group[v] for v in path[1:]) for path in tree.paths]
         number = {q: i for i, q in enumerate(dict.fromkeys(asked))}
         place = tree.path_label * len(number) + torch.tensor([number[q] for q in asked])
-        has = torch.zeros(len(tree.labels) * len(number), dtype=torch.bool)
+        has = torch.zeros(n_fine * len(number), dtype=torch.bool)
         has[place] = True
-        self.register_buffer("place", place, persistent=False)  # [P]: label and question of each path
-        self.register_buffer("has", has.view(len(tree.labels), -1), persistent=False)  # [K, Q]
+        has = has.view(n_fine, -1)
+        through = torch.tensor([[v in path for path in tree.paths] for v in labels])
+        about = torch.tensor([[graph.group[v] in q for q in number] for v in labels])  # [L, Q]: q asks for the label
+        tensors = {"place": place, "has": has, "through": through, "asks": has & about[:, None]}
+        for name, values in (tensors | {"outside": ~allowed(graph, labels, n_fine)}).items():
+            self.register_buffer(name, values, persistent=False)  # [P], [K, Q], [L, P], [L, K, Q], [L, K]
 
-    def log_probs(self, features: Tensor) -> Tensor:
-        """Features [B, d] -> [B, K]."""
+    def by_question(self, per_path: Tensor) -> Tensor:
+        """The log of the summed probability of each label's paths that ask the same: [B, P] -> [B, K, Q], -inf: 0."""
+        return block_logsumexp(per_path, self.place, self.has.numel()).view(-1, *self.has.shape)
+
+    def of_labels(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log p of each path [B, P], by question [B, K, Q], and log p(label | x) [B, K]."""
         slot_logp = self.decoder.slot_log_probs(features, self.fine_tree)
         path = self.fine_tree.answer_log_probs(slot_logp)
-        whole = self._by_question(path)
-        answer = self._by_question(path - slot_logp[:, self.fine_tree.path_slot])  # without the last step
-        return (answer.sum(2) + (whole - answer).sum(2) / self.has.sum(1)).log_softmax(1)
+        whole = self.by_question(path)
+        answer = self.by_question(path - slot_logp[:, self.fine_tree.path_slot])  # without the last step: A_q
+        log_a, rest = answer.masked_fill(~self.has, 0.0), (whole - answer).masked_fill(~self.has, 0.0)
+        return path, whole, (log_a.sum(2) + rest.sum(2) / self.has.sum(1)).log_softmax(1)
 
-    def _by_question(self, per_path: Tensor) -> Tensor:
-        """The log of the summed probability of each label's paths that ask the same: [B, P] -> [B, K, Q], 0: none."""
-        z = block_logsumexp(per_path, self.place, self.has.numel())
-        return z.view(-1, *self.has.shape).masked_fill(~self.has, 0.0)
+    def log_probs(self, features: Tensor) -> Tensor:
+        """log p(label | x): [B, d] -> [B, K]."""
+        return self.of_labels(features)[2]
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
-        """Features [B, d], y [B] indices into labels -> scalar."""
-        return super().loss(features, y, True) if is_coarse else nn.functional.nll_loss(self.log_probs(features), y)
+        """-log p(label): features [B, d], y [B] indices into labels -> scalar."""
+        path, whole, log_p = self.of_labels(features)
+        if not is_coarse:
+            return nn.functional.nll_loss(log_p, y)
+        check_allowed(self.graph, self.labels, self.outside, y)
+        with_it = self.by_question(path.masked_fill(~self.through[y], -torch.inf))
+        shares = (with_it - whole).masked_fill(~self.asks[y], -torch.inf).flatten(1)
+        n_labels, n_questions = self.has.shape
+        label = torch.arange(n_labels, device=y.device).repeat_interleave(n_questions)
+        log_share = block_logsumexp(shares, label, n_labels) - self.asks[y].sum(2).clamp(min=1).to(log_p).log()
+        return -(log_p + log_share).masked_fill(self.outside[y], -torch.inf).logsumexp(1).mean()
 
     def predictions(self, features: Tensor) -> dict[str, Tensor]:
         """log_probs [B, K]."""
