@@ -8,7 +8,7 @@ import pytest
 import torch
 from companion.heads import neighbours
 from companion.heads.baselines import FFNHead, LabelSetHead, allowed, pseudo_label
-from companion.heads.estimators import ESTIMATORS, EstimatorHead, estimate
+from companion.heads.estimators import ESTIMATORS, EstimatorHead, surrogate
 from companion.heads.hiclass_head import HiclassHead
 from companion.methods import METHODS
 from companion.scoring import OneLabel
@@ -74,7 +74,7 @@ def test_a_sampled_estimator_is_right_on_average(name):
     p = log_p().detach().exp()[0]
     total = torch.zeros_like(z)
     for pair in itertools.product(range(4), repeat=2):
-        value = estimate(name, log_p(), r, 0.3, torch.tensor([pair]))
+        value = surrogate(name, log_p(), r, 0.3, torch.tensor([pair]))
         total += p[pair[0]] * p[pair[1]] * torch.autograd.grad(value, z)[0]
     exact = torch.autograd.grad(losses.expected_reward(log_p(), r), z)[0]
     torch.testing.assert_close(total, exact)
@@ -82,7 +82,7 @@ def test_a_sampled_estimator_is_right_on_average(name):
 
 def test_an_unknown_estimator_is_named():
     with pytest.raises(ValueError, match="'best'"):
-        estimate("best", torch.zeros(1, 2), torch.zeros(1, 2), 0.0)
+        surrogate("best", torch.zeros(1, 2), torch.zeros(1, 2), 0.0)
     with pytest.raises(ValueError, match="'best'"):
         EstimatorHead(*nested(), 3, estimator="best")
 

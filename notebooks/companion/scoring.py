@@ -38,7 +38,7 @@ HEADS = {  # one label a sample: (graph, labels, n_fine, d, ...) -> a head
     "hiclass": HiclassHead,
     "estimator": EstimatorHead,
 }
-SUMMED_HEADS = ("flat-marginal", "hex", "agreement")  # a coarse label has the summed probability of the fine labels below it
+SUMMED_HEADS = ("flat-marginal", "hex", "agreement")  # these give a coarse label what lies below it, summed
 PATH_HEADS = ("path", "agreement", "estimator")  # these take PathSettings
 HEADS_FOR_SEVERAL = {"ffn": FlatHead, "label-set": SetHead, "path": PathsHead}
 

@@ -15,10 +15,10 @@ ESTIMATORS = ("no baseline", "average baseline", "leave-one-out", "straight-thro
 def check_name(name: str) -> None:
     """Raises ValueError for a name that is no estimator."""
     if name not in ESTIMATORS:
-        raise ValueError(f"estimate: unknown estimator {name!r} (known: {', '.join(ESTIMATORS)})")
+        raise ValueError(f"unknown estimator {name!r} (known: {', '.join(ESTIMATORS)})")
 
 
-def estimate(name: str, path_logp: Tensor, r: Tensor, average: float, sampled: Tensor | None = None) -> Tensor:
+def surrogate(name: str, path_logp: Tensor, r: Tensor, average: float, sampled: Tensor | None = None) -> Tensor:
     """A scalar whose gradient estimates that of -E[r] (Eq. 3 gives r): path_logp, r [B, P] -> a mean over the batch.
 
     path_logp: -inf for a path that cannot be sampled. sampled [B, k]: indices of paths drawn from path_logp; by default
@@ -76,7 +76,7 @@ class EstimatorHead(PathHead):
             return loss
         path_logp = tree.path_log_probs(slot_logp)[uncertain].masked_fill(~tree.complete, -torch.inf)
         r = losses.reward(tree, y[uncertain]).to(path_logp)
-        part_2 = estimate(self.estimator, path_logp, r, float(self.b))
+        part_2 = surrogate(self.estimator, path_logp, r, float(self.b))
         if self.training:
             self.b.lerp_((path_logp.detach().exp() * r).sum(1).mean().to(self.b), 0.1)
         return loss + self.settings.beta * uncertain.float().mean() * part_2

@@ -89,7 +89,7 @@ class Edges(nn.Module):
             path.append(self.graph.index[v])
         return path[::-1] + ends
 
-    def answers(self, decoder: PathDecoder, f: Tensor, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def decisions(self, decoder: PathDecoder, f: Tensor, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log p of every decision at M states, f [M, H] at node [M]: row [W] (of which state), slot [W], log p [W].
 
         As PathDecoder.decisions: to stop, or to go on and give the answer, its question given.
@@ -117,7 +117,7 @@ class Edges(nn.Module):
         f, total = at_root(decoder, features), features.new_zeros(len(nodes))
         at = torch.arange(len(nodes), device=features.device)
         for t in range(1, nodes.shape[1]):
-            row, slot, logp = self.answers(decoder, f, nodes[at, t - 1])
+            row, slot, logp = self.decisions(decoder, f, nodes[at, t - 1])
             taken = self.child[slot] == nodes[at, t][row]
             logp = logp[taken] + self.log_question[slot[taken]].to(logp.dtype)
             total = total.to(logp.dtype).index_add(0, at[row[taken]], logp)
@@ -144,7 +144,7 @@ def greedy(decoder: PathDecoder, features: Tensor, edges: Edges) -> tuple[Tensor
     node, label = torch.zeros_like(at), torch.full_like(at, -1)
     path = [node]
     while len(at):
-        row, slot, logp = edges.answers(decoder, f, node)
+        row, slot, logp = edges.decisions(decoder, f, node)
         score = logp.exp() - 2.0 * edges.lone[slot]  # probabilities lie in [0, 1]: idle questions come last
         to_stop = torch.where(logp >= math.log(0.5), 2.0, -4.0).to(score)  # before or after all others
         score = torch.where(edges.child[slot] == len(edges.stops), to_stop, score)
@@ -171,7 +171,7 @@ def beam(decoder: PathDecoder, features: Tensor, edges: Edges, width: int) -> tu
     path, label, total = torch.zeros_like(sample)[:, None], torch.full_like(sample, -1), f.new_zeros(len(f))
     while len(f):
         going, ended = (label < 0).nonzero()[:, 0], (label >= 0).nonzero()[:, 0]  # f holds the states of `going`
-        row, slot, logp = edges.answers(decoder, f, path[going, -1])
+        row, slot, logp = edges.decisions(decoder, f, path[going, -1])
         logp = total[going][row] + logp + edges.log_question[slot].to(logp.dtype)
         origin, total = torch.cat([ended, going[row]]), torch.cat([total[ended], logp])
         row = torch.cat([torch.full_like(ended, -1), row])
