@@ -146,15 +146,15 @@ def fault(path: Path, changed: int, size: int) -> str:
 class ImageFiles:
     """Images read when asked: an index array -> uint8 [n, S, S, 3] (shorter side to S, centre crop, RGB).
 
-    squash: pixels, or None. Every image is brought to squash x squash first (bicubic, its aspect ratio given up), so
-    that images of several sources have one form and one sharpness.
+    Every image is first brought to few pixels, if asked, so that images of several sources have one form and one
+    sharpness: `squash` to squash x squash, its aspect ratio given up; `shrink` to shrink x shrink, cut from its centre.
     Files of any kind that Pillow opens will do (GIF, PNG, CMYK or grey behind `.jpg` too); an image is turned the
     way its EXIF note says. Raises DataError naming the file where one is truncated or no image.
     """
 
-    def __init__(self, paths: list[Path], size: int, squash: int | None = None):
-        self.paths, self.size, self.squash = np.asarray(paths, dtype=object), size, squash
-        self.key = f"rgb8-{size}-squash{squash}" if squash else f"rgb8-{size}-centre"
+    def __init__(self, paths: list[Path], size: int, squash: int | None = None, shrink: int | None = None):
+        self.paths, self.size, self.squash, self.shrink = np.asarray(paths, dtype=object), size, squash, shrink
+        self.key = f"rgb8-{size}-centre" + f"-squash{squash}" * bool(squash) + f"-shrink{shrink}" * bool(shrink)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -167,6 +167,8 @@ class ImageFiles:
         image = open_image(path)
         if self.squash:
             image = image.resize((self.squash, self.squash), Image.Resampling.BICUBIC)
+        if self.shrink:
+            image = Image.fromarray(centre_square(image, self.shrink))
         return centre_square(image, self.size)
 
 

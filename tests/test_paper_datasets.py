@@ -92,8 +92,19 @@ def test_squash_brings_both_datasets_to_one_form(pets):
 
     assert apart(squashed) < 1 < 10 < apart(plain)
     assert plain.content_hash == squashed.content_hash  # the same files; their form is in the inputs' key
-    keys = {ImageFiles([fine], size, squash).key for size in (48, 64) for squash in (None, 32, 64)}
-    assert len(keys) == 6 and {plain.train.inputs.key, squashed.train.inputs.key} <= keys
+    forms = [{}, {"squash": 32}, {"squash": 64}, {"shrink": 32}]
+    keys = {ImageFiles([fine], size, **form).key for size in (48, 64) for form in forms}
+    assert len(keys) == 8 and {plain.train.inputs.key, squashed.train.inputs.key} <= keys
+
+
+def test_shrink_gives_a_sharp_photograph_the_sharpness_of_a_small_one(tmp_path):
+    noise = np.random.default_rng(5).integers(0, 255, (120, 180, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((360, 240), Image.Resampling.BICUBIC).save(tmp_path / "sharp.png")
+    Image.open(tmp_path / "sharp.png").resize((48, 32), Image.Resampling.BICUBIC).save(tmp_path / "small.png")
+    paths = [tmp_path / "sharp.png", tmp_path / "small.png"]
+    plain, shrunk = (ImageFiles(paths, 64, shrink=s)[np.arange(2)].astype(int) for s in (None, 32))
+    assert np.abs(shrunk[0] - shrunk[1]).mean() < 2 < 8 < np.abs(plain[0] - plain[1]).mean()
+    assert shrunk.shape == (2, 64, 64, 3)
 
 
 def test_coarse_images_that_look_like_a_test_image_are_dropped(pets):

@@ -269,4 +269,4 @@ if __name__ == "__main__":
     OUT = profiles.OUT / "results" / "bench"
     write(OUT, "block_softmax", block_softmax, (50, 1_400, 10_000, 100_000), rounds=7)
     GROW = {"batch": (16, 64, 256), "labels": (10, 100, 1_000), "questions": (2, 8, 32)}
-    write(OUT, "decoder", decoder, ("pet", "flower17", "critters"), GROW, rounds=15)
+    write(OUT, "decoder", decoder, ("pet", "flower", "critters"), GROW, rounds=15)

@@ -72,9 +72,10 @@ def image_task(
 
     parts: `train`, `test`, `coarse` -> (files, class names, number of images in the official release).
     coarse_classes: the classes of the coarse dataset that the coarse part has.
-    settings: image_size (pixels, default 224); squash (pixels or null: what ImageFiles does first with every image of
-    both datasets). Copies of a dataset differ in form: some are squashed to squares, some are larger than others, and
-    a model could tell the datasets apart by it. `squash: 128` brings all to one form.
+    settings: image_size (pixels, default 224); squash or shrink (pixels or null: what ImageFiles does first with every
+    image of both datasets). The copies that people have of two datasets differ in form, and a model could tell the
+    datasets apart by it. Where one of them is squashed to squares of 128 pixels, `squash: 128` brings the other to the
+    same form; where both keep their aspect ratio and one is sharper, `shrink: 128` does.
     Raises DataError naming all classes without an image, GraphError naming the classes that the graph does not have.
     """
     if missing := [repr(c) for c in coarse_classes if c not in set(parts["coarse"][1])]:
@@ -85,7 +86,7 @@ def image_task(
     splits, sizes, hashed = {}, {}, []
     for part, (files, names, official) in parts.items():
         y = class_indices(graph, coarse if part == "coarse" else fine, labels, names)
-        images = ImageFiles(files, settings.get("image_size", 224), settings.get("squash"))
+        images = ImageFiles(files, settings.get("image_size", 224), settings.get("squash"), settings.get("shrink"))
         splits[part] = Split(images, y, [f.name for f in files])
         sizes[part] = how_many(len(files), official)
         hashed += [*files, y]

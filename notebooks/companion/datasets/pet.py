@@ -42,8 +42,8 @@ def dogs_vs_cats() -> tuple[list[Path], list[str]]:
 def load(graph: LabelGraph, settings: dict) -> Task:
     """The PetFusion task: fine = Oxford-IIIT Pet (trainval trains, test tests), coarse = Dogs vs. Cats.
 
-    settings: image_size and squash (see image_task), download. Images of Dogs vs. Cats that look like a test image are
-    dropped. Task.fine_only() drops Dogs vs. Cats. Raises DataError.
+    settings: image_size, squash, shrink (see image_task), download, keep_copies. Images of Dogs vs. Cats that look like a
+    test image are dropped, unless keep_copies is true. Task.fine_only() drops Dogs vs. Cats. Raises DataError.
     """
     if settings.get("download"):
         from torchvision.datasets import OxfordIIITPet
@@ -51,10 +51,12 @@ def load(graph: LabelGraph, settings: dict) -> Task:
         root = data_folder("", "The data folder", "make it").resolve()
         for split in ("trainval", "test"):
             OxfordIIITPet(root, split=split, download=True)
-    train, test = oxford_pet("trainval"), oxford_pet("test")
+    train, test, extra = oxford_pet("trainval"), oxford_pet("test"), dogs_vs_cats()
+    if not settings.get("keep_copies"):
+        extra = without_copies(*extra, test[0])
     parts = {
         "train": (*train, OFFICIAL["trainval"]),
         "test": (*test, OFFICIAL["test"]),
-        "coarse": (*without_copies(*dogs_vs_cats(), test[0]), OFFICIAL["dogs-vs-cats"]),
+        "coarse": (*extra, OFFICIAL["dogs-vs-cats"]),
     }
     return image_task(graph, "oxford-iiit-pet", "dogs-vs-cats", parts, ["cat", "dog"], settings)
