@@ -64,9 +64,9 @@ for name, part in rows.groupby("group", sort=False):
     exact, marginal = (beyond.one(part, method=f"label-aug-{m}") for m in ("expected", "marginal"))
     display(Markdown(
         f"**{name}.** With Algorithm 1 the most probable label is right in {reference.mean:.1f} % of the test images. "
-        f"Of {len(others)} other ways to train, compared with it: {beyond.counted(others)}. The largest difference has "
-        f"{beyond.says(far)}. The exact gradient of part 2 needs no drawn path: {beyond.says(exact)}. The log-marginal "
-        f"likelihood needs neither drawn paths nor part 1: {beyond.says(marginal)}."
+        f"Of {len(others)} other ways to train, compared with it: {beyond.counted(others)}. The largest difference is "
+        f"that of {beyond.says(far)}. The exact gradient of part 2 draws no path: {beyond.says(exact)}. The log-marginal "
+        f"likelihood draws none and has no part 1: {beyond.says(marginal)}."
     ))  # fmt: skip
 
 # %%

@@ -32,7 +32,7 @@ from IPython.display import Markdown, display
 
 from companion.records.profiles import check_parameters
 from companion.tables import beyond
-from companion.tables.writing import write_figure
+from companion.tables.writing import folded, write_figure
 
 check_parameters(globals(), ["profile"])
 rows, notes = beyond.question(profile, "which")
@@ -55,22 +55,20 @@ for name, part in rows.groupby("group", sort=False):
 for name, part in rows.groupby("group", sort=False):
     lines = []
     for data, at in beyond.compared(part).groupby("data", sort=False):
-        flat, ours = (beyond.one(at, method=m) for m in ("flat-marginal", "label-aug-question"))
-        line = (
-            f"{data}: {beyond.says(flat)}; {beyond.says(ours)}; the second less the first {beyond.gain(ours, 'flat')}"
-        )
-        if (at["method"] == "agreement").any():
-            agree = beyond.one(at, method="agreement")
-            line += f"; {beyond.says(agree)}, and against the flat softmax {beyond.gain(agree, 'flat')}"
-        lines.append(f"- {line}.")
-    display(Markdown("\n".join([f"**{name}**, against FFN on the fine images:", "", *lines])))
+        ours = [r for r in at.itertuples() if r.method in ("label-aug-question", "agreement")]
+        lines.append(f"For *{data}*, {beyond.says(beyond.one(at, method='flat-marginal'))}. " + " ".join(
+            f"{beyond.says(r)}, and {beyond.gain(r, 'flat')} against the flat softmax." for r in ours))  # fmt: skip
+    display(Markdown(f"**{name}**, against FFN on the fine images. {' '.join(lines)}"))
 
 # %%
-display(Markdown(f"{beyond.markdown(rows, 'FFN')}\n{' '.join(notes)}"))
+for name, part in beyond.compared(rows).groupby("group", sort=False):
+    display(Markdown(f"**{name}**, points against FFN\n\n{beyond.grid(part, 'name', 'data')}"))
+display(Markdown(" ".join(notes)), Markdown(folded("all rows", beyond.markdown(rows, "FFN"))))
 
 # %% [markdown]
-# **How to read it.** An image with several attributes is in the coarse part once for each of them. For the flat softmax an
+# **How to read it.** All numbers are differences to FFN on the fine images with 95 % intervals, paired by seed and test
+# image. **Bold**: the difference is shown at 5 % after Holm's correction over the table. An image with several attributes is in the coarse part once for each of them. For the flat softmax an
 # answer is a statement about breeds: one of those that have this answer. A wrong answer therefore takes probability from
 # the right breed. In the path decoder an answer is a statement about one question, and the other questions do not change.
-# The last difference column says whether that shows. Wrong answers are drawn at random here; people make systematic
+# The paragraph says whether that shows. Wrong answers are drawn at random here; people make systematic
 # mistakes, which none of these models can tell from knowledge.

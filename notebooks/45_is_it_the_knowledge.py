@@ -31,7 +31,7 @@ from IPython.display import Markdown, display
 
 from companion.records.profiles import check_parameters
 from companion.tables import beyond
-from companion.tables.writing import write_figure
+from companion.tables.writing import folded, write_figure
 
 check_parameters(globals(), ["profile"])
 rows, notes = beyond.question(profile, "knowledge")
@@ -60,12 +60,14 @@ for name, part in rows.groupby("group", sort=False):
     lines = []
     for data, at in part.groupby("data", sort=False):
         reference, controls = beyond.one(at, role="reference"), beyond.compared(at).itertuples()
-        told = "; ".join(beyond.says(r, accuracy=False) for r in controls)
-        lines.append(f"- {data}: the true graph has {reference.mean:.1f} %. Against it, {told}.")
-    display(Markdown("\n".join([f"**{name}**", "", *lines])))
+        told = "; ".join(beyond.says(r) for r in controls)
+        lines.append(f"For *{data}* the model on the true graph has {reference.mean:.1f} %. Against it: {told}.")
+    display(Markdown(f"**{name}.** {' '.join(lines)}"))
 
 # %%
-display(Markdown(f"{beyond.markdown(rows, 'the true graph', 'graph')}\n{' '.join(notes)}"))
+for name, part in beyond.compared(rows).groupby("group", sort=False):
+    display(Markdown(f"**{name}**, points against the true graph\n\n{beyond.grid(part, 'name', 'data')}"))
+display(Markdown(" ".join(notes)), Markdown(folded("all rows", beyond.markdown(rows, "the true graph", "graph"))))
 
 # %% [markdown]
 # **How to read it.** A control that is *worse* than the true graph shows that the knowledge counts: structure alone does

@@ -41,7 +41,9 @@ def question(profile: str, name: str) -> tuple[pd.DataFrame, list[str]]:
         frame = rows_of(profile, name, cells)
         lacking = int((frame["n_seeds"] < profiles.BEYOND_SEEDS).sum())
         if not lacking:
-            notes.append(f"{group}: {profiles.BEYOND_SEEDS} seeds, {int(frame['n_test'].max()):,} test images, from the records.")
+            notes.append(
+                f"{group}: {profiles.BEYOND_SEEDS} seeds, {int(frame['n_test'].max()):,} test images, from the records."
+            )
             parts.append(frame)
         elif len(old := kept[kept["group"] == group]):
             notes.append(f"{group}: the committed table; {lacking} of {len(cells)} cells have no whole record here.")
@@ -90,9 +92,9 @@ def data_name(profile: str, group: str, dataset: str) -> str:
     elif "share" in said:
         text = f"{100 * said['share']:g} % of the fine images with {asked if isinstance(asked, str) else ', '.join(asked)} only"
     else:
-        text = f"joined with images of known {said.get('coarse_kind', 'coarse label')}"
+        text = f"joined: images of known {said.get('coarse_kind', 'coarse label')}"
     text += f", {100 * said['coarse_share']:g} % of them" if "coarse_share" in said else ""
-    text += f", {100 * said['wrong']:g} % of the answers wrong" if said.get("wrong") else ""
+    text += f", {100 * said['wrong']:g} % wrong" if said.get("wrong") else ""
     return text + (", same compute" if said.get("same_compute") else "")
 
 
@@ -136,10 +138,23 @@ def gain(row, name: str = "delta") -> str:
     return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
-def says(row, accuracy: bool = True) -> str:
-    """A row in a sentence: its name, its accuracy, its difference, its verdict."""
-    first = f"**{plain(row.name)}** has {row.mean:.1f} %, " if accuracy else f"**{plain(row.name)}**: "
-    return f"{first}{gain(row)}: {row.verdict}"
+def says(row) -> str:
+    """A row in words: its name, its accuracy, its difference, its verdict."""
+    return f"**{plain(row.name)}** {row.mean:.1f} % ({gain(row)}; {row.verdict})"
+
+
+def grid(rows: pd.DataFrame, down: str = "data", across: str = "name") -> str:
+    """Differences as a small table, one row a `down` and one column an `across`; bold: shown at 5 % after Holm."""
+    bold = {True: "**{}**", False: "{}"}
+    cells = {
+        (getattr(r, down), getattr(r, across)): bold[r.verdict.startswith(("better", "worse"))].format(
+            f"{r.delta:+.1f} [{r.delta_ci_low:+.1f}, {r.delta_ci_high:+.1f}]"
+        )
+        for r in rows.itertuples()
+    }
+    columns = dict.fromkeys(rows[across])
+    shown = [{"": plain(d)} | {plain(a): cells.get((d, a), "") for a in columns} for d in dict.fromkeys(rows[down])]
+    return as_markdown(pd.DataFrame(shown))
 
 
 def one(rows: pd.DataFrame, **wanted):
