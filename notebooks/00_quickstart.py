@@ -12,143 +12,174 @@
 # ---
 
 # %% [markdown]
-# # 00 · Quickstart: watch one image walk down the label graph
+# # 00 · Quickstart: join two datasets, and watch one image walk down the label graph
 #
-# *What you will learn:* what the paper's method does, end to end, in one sitting: a label graph, a classifier that
-# predicts a **path** through it, and the explanation that the path gives for free. *What it needs:* nothing: the
-# animals are drawn here. *How long:* under a minute.
+# **What you will learn.** What the paper's method does, from two datasets to an explained prediction. A few images have
+# the labels that we want to predict. Many images have other labels. A *label graph* says how the labels are related, and
+# one model learns from both sets.
+#
+# **What it needs.** Nothing: the animals are drawn here. **How long it takes.** About a minute.
 
 # %% tags=["parameters"]
 seed = 0
-steps = 300
+steps = 200
 
 # %% [markdown]
-# ## Drawn animals with known attributes
+# ## Two datasets whose labels do not match
 #
-# `critters` is a toy world of fourteen invented breeds. A breed fixes some attributes (hair, coat pattern, ears, tail)
-# and leaves others free, and because we draw the pictures we know the truth about each of them.
+# We draw cats and dogs of fourteen invented breeds. The **fine** set is small: ten images of each breed, labelled with
+# the breed. The **coarse** set is four times as large, but nobody knew the breeds: its labels are coat patterns, such as
+# *Tabby-Color* or *Spotted Coat*. The test images are of all breeds. The task is to predict the breed.
 
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
+import pandas as pd
 
-from companion.records import store as records
-from companion.runs import fit, load_task
+from companion.datasets.critters_drawing import generate
+from companion.records.profiles import check_parameters
 
-records.check_parameters(globals(), ["seed", "steps"])
-settings = records.cell_settings("toy", "critters", "fine", "label-aug-question")
-settings["training"] |= {"steps": steps, "eval_every": steps // 5}
-task = load_task(settings)
-graph = task.graph
-print(f"{len(task.train)} training images, {len(task.test)} test images, {task.n_fine} breeds, {len(graph.augmented)} augmented nodes")
+check_parameters(globals(), ["seed", "steps"])
+fine, coarse, test = generate(10, seed=3 * seed), generate(40, seed=3 * seed + 1), generate(30, seed=3 * seed + 2)
+coats = [looks.get("cat color") or looks["dog coat"] for looks in coarse.attributes]
 
 # %%
-figure, axes = plt.subplots(2, 7, figsize=(10, 3.3))
-for ax, i in zip(axes.T.flat, np.r_[[np.flatnonzero(task.test.y == k)[0] for k in range(task.n_fine)]], strict=True):
-    ax.imshow(task.test.inputs[i], interpolation="nearest")
-    ax.set_title(task.labels[task.test.y[i]], fontsize=8)
-    ax.axis("off")
+figure, axes = plt.subplots(2, 7, figsize=(10, 3.4))
+for row, name, images, labels in zip(
+    axes, ("fine", "coarse"), (fine.images, coarse.images), (fine.breeds, coats), strict=True
+):
+    for ax, image, label in zip(row, images[::2], labels[::2], strict=False):
+        ax.imshow(image, interpolation="nearest")
+        ax.set_title(label, fontsize=8)
+        ax.axis("off")
+    row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, rotation=90, ha="right", va="center")
+figure.suptitle("The same kind of animals, two kinds of labels", fontsize=10)
 figure.tight_layout()
 
 # %% [markdown]
-# **How to read it.** One test image of each breed, cats on the left, dogs on the right. At 32 by 32 pixels, with noise
-# and things in the way, coat and ears can be made out in most of them, hair and tail in some. A small network will make
-# mistakes, and that is what we want of a world in which methods are compared.
+# **How to read it.** Above, images of the fine set with their breeds. Below, images of the coarse set with their coats. An
+# ordinary classifier of breeds has no output for *Tabby-Color*, so it cannot use the second row at all.
 #
-# ## The label graph
+# ## The label graph joins them
 #
-# The breeds are labels; the attributes are *augmented* nodes that nobody annotated. A person wrote down which breed has
-# which (`labelaug_core/graphs/critters.yaml`). One breed is reached by several paths: *animal, cat, Shorthair, ...* or
-# *animal, cat, Tabby-Color, ...*. Where a breed fixes the attribute the path is **deterministic**, where it comes in
-# several it is **nondeterministic**: the picture has the answer, not the label.
+# The graph is a YAML file that a person wrote. It says that a *Brackenpaw* is a cat with short hair and a tabby coat. It
+# also says what is open: an *Albion Shorthair* may be solid, tabby or pointed, so the picture decides, not the label.
+# Nodes that are a label of no dataset (hair, ears, tail) are called **augmented**.
+#
+# `labels` says which dataset puts its classes on which nodes. The first one is the fine one, whose classes are predicted.
 
 # %%
-breed = "Albion Shorthair"
-deterministic, nondeterministic = graph.split_paths(breed)
-print("deterministic:   ", *("  " + " ◦ ".join(p) for p in deterministic), sep="\n")
-print("nondeterministic:", *("  " + " ◦ ".join(p) for p in nondeterministic), sep="\n")
+from dataclasses import replace
+
+from labelaug_core import LabelAug, TrainingSettings, load_graph
+
+graph = load_graph("critters")
+patterns = [v for v in graph.nodes if graph.group.get(v) in ("cat color", "dog coat")]
+graph = replace(graph, labels={"breeds": graph.labels["critters"], "coats": {v: v for v in patterns}})
+graph
 
 # %% [markdown]
-# ## Train
-#
-# A small CNN makes features, a GRU walks the graph, and a softmax inside each block of competing answers scores every
-# step. Notebook 04 explains the objectives; this run uses the one that asks every question for its own evidence.
+# Here is the way to one breed. The root is yellow, labels of either dataset are green, augmented nodes are blue. A frame
+# holds answers that compete. A dashed arrow lies on **nondeterministic** paths only: the breed may have this answer.
 
 # %%
-torch.set_num_threads(2)
-model, task, val, history = fit(settings, task, seed)
-for row in history:
-    print(f"step {row['step']:4d}: validation accuracy {row['val_accuracy']:.2f}")
+from companion.drawing import draw_graph, draw_steps
+
+draw_graph(graph, labels=["Albion Shorthair"])
+plt.show()
 
 # %% [markdown]
+# ## Train: four models, one difference each
+#
+# `LabelAug` has the face of a scikit-learn classifier: `fit`, `predict`, `score`. Its small network makes features, a
+# decoder walks down the graph, and each question on the way has a softmax of its own. `FFN` is the ordinary classifier:
+# the same network, and one softmax over the breeds. `same compute` gives it as many images a step as the join has. Without
+# this control, more computing would look like joining.
+
+# %%
+from companion.heads.baselines import FFNHead
+
+
+class FFN(LabelAug):
+    """The same network with a plain softmax over the breeds in place of the decoder."""
+
+    def make_head(self, labels, n_fine, d):
+        return FFNHead(self.graph, labels, n_fine, d)
+
+
+small = TrainingSettings(steps=steps, batch=32, coarse_batch=32, lr=0.005, trunk=128)
+same_compute = replace(small, batch=64)
+
+# %%
+models = {
+    "FFN, fine": FFN(graph, "small-cnn", seed, training=small).fit(fine.images, fine.breeds),
+    "FFN, fine, same compute": FFN(graph, "small-cnn", seed, training=same_compute).fit(fine.images, fine.breeds),
+    "label-aug, fine": LabelAug(graph, "small-cnn", seed, training=small).fit(fine.images, fine.breeds),
+    "label-aug, join": LabelAug(graph, "small-cnn", seed, training=small).fit(
+        fine.images, fine.breeds, coarse=(coarse.images, coats)
+    ),
+}
+
+# %%
+scores = pd.Series({name: 100 * model.score(test.images, test.breeds) for name, model in models.items()})
+ax = scores[::-1].plot.barh(figsize=(7, 2.2), color=["#2a7f9e", "0.7", "0.7", "0.7"], xlim=(0, 100))
+ax.axvline(100 / len(set(test.breeds)), color="0.4", lw=0.8, ls="--")
+ax.bar_label(ax.containers[0], fmt="%.1f", padding=3)
+ax.set(xlabel=f"accuracy on {len(test.breeds)} test images, % (dashed: chance)", title="What the second dataset adds")
+ax.spines[["top", "right"]].set_visible(False)
+
+# %% [markdown]
+# **How to read it.** Each bar is one model, trained once. The blue bar is the join. Compare it with the longest of the
+# others. One seed is not a result: change `seed` in the first cell and see how much each bar moves. The comparison
+# with several seeds, intervals and other methods is notebook [22](22_table3.ipynb). Coat labels say much about a breed.
+# How much is left when the coarse labels say less is a question of notebooks 22 and
+# [44](44_which_coarse_labels.ipynb).
+#
 # ## One image walks down the graph
 #
-# Greedy decoding (Algorithm 2) starts at the root and takes the most probable answer at every step, until the path
-# ends at a breed. Beside each step stands its question, the answer's probability and the runner-up. The last line is
-# the probability of the breed summed over *all* paths that lead to it.
+# The decoder starts at the root and takes the most probable answer at every step, until the path ends at a breed
+# (Algorithm 2). Beside each question stand the answer, its probability and the runner-up. `p` in the last lines is the
+# probability of the breed, summed over *all* paths that lead to it. We take the first test image whose path ends at the
+# right breed, and the first whose path does not.
 
 # %%
-from labelaug_core.explain import explain, format_explanation
-
-rows = np.random.default_rng(seed).choice(len(task.test), 3, replace=False)
-images = torch.from_numpy(task.test.inputs[rows])
-explanations = explain(model, images)
-for row, explanation in zip(rows, explanations, strict=True):
-    print(f"truth: {task.labels[task.test.y[row]]}, {', '.join(task.test.truth[row].values())}")
-    print(format_explanation(explanation), "\n")
-
-# %% [markdown]
-# ## The same walk, drawn
-#
-# Every bar is one step: the answer that was taken and, in grey, its strongest rival.
+walks = models["label-aug, join"].explain(test.images)
+right = np.array([walk.path[-1] == breed for walk, breed in zip(walks, test.breeds, strict=True)])
+chosen = [int(right.argmax()), int((~right).argmax())]
+for i in chosen:
+    print(f"in truth: {test.breeds[i]}, {', '.join(test.attributes[i].values())}")
+    print(walks[i], "\n")
 
 # %%
-figure, axes = plt.subplots(3, 2, figsize=(9, 6), width_ratios=[1, 3])
-for (left, right), row, steps_taken in zip(axes, rows, explanations, strict=True):
-    left.imshow(task.test.inputs[row], interpolation="nearest")
+figure, axes = plt.subplots(2, 2, figsize=(9, 5), width_ratios=[1, 3])
+for (left, bars), i in zip(axes, chosen, strict=True):
+    left.imshow(test.images[i], interpolation="nearest")
+    left.set_title(test.breeds[i], fontsize=9)
     left.axis("off")
-    shown = steps_taken.steps[::-1]
-    right.barh(range(len(shown)), [s.p for s in shown], color="#2a7f9e")
-    right.barh(range(len(shown)), [-s.runner_up_p for s in shown], color="0.8")
-    for i, s in enumerate(shown):
-        right.text(0.02, i, s.answer, va="center", color="white", fontsize=9)
-        right.text(-0.02, i, s.runner_up or "", va="center", ha="right", fontsize=8, color="0.35")
-    right.set(yticks=range(len(shown)), yticklabels=[s.question for s in shown], xlim=(-1, 1), xticks=[-1, 0, 1], xticklabels=["1", "0", "1"])
-    right.spines[["top", "right"]].set_visible(False)
+    draw_steps(bars, walks[i].steps)
+axes[0, 1].set_title("The walk, question by question: the answer (blue) and its strongest rival (grey)", fontsize=9)
 figure.tight_layout()
 
 # %% [markdown]
-# **How to read it.** From top to bottom: the first question is always the species. A long blue bar beside a short grey
-# one is a sure answer; two bars of equal length are a guess. A classifier with one softmax would have said the last
-# line only. Here you see *which* question went wrong when the breed is wrong.
-#
-# ## How good is it?
-#
-# On the test images, by the exact label probability and by the greedy path. Do not read much into one seed: the table
-# that compares methods, with several seeds and intervals, is notebook 22.
+# **How to read it.** From top to bottom: the first question is always the species. A long blue bar beside a short grey one
+# is a sure answer; two bars of equal length are a guess. An ordinary classifier would give the last line only. Here you
+# see *which* question went wrong when the breed is wrong. The first walk on the graph, in red:
 
 # %%
-from companion.one_label import guess
-from labelaug_core.training import predict
-
-found = predict(model, task.test)
-for way in ("exact", "greedy"):
-    print(f"{way:7s}{(guess(found, way) == task.test.y).mean():.2f}")
-print(f"chance {1 / task.n_fine:.2f}")
+draw_graph(graph, labels=[walks[chosen[0]].path[-1]], path=walks[chosen[0]].path)
+plt.show()
 
 # %% [markdown]
 # ## What you have seen, and where it is explained
 #
-# 1. A **label graph** puts labels and attributes on one map, and several **paths** lead to a label: notebook
+# 1. A **label graph** puts the labels of both datasets on one map, and several **paths** lead to a label: notebook
 #    [01](01_label_graphs.ipynb).
 # 2. At each node there are several questions, each with answers of its own: **block softmax**, notebook
 #    [02](02_block_softmax.ipynb).
 # 3. A GRU, the **decoder**, walks down the graph; its walk is the explanation: notebook [03](03_decoder.ipynb).
-# 4. The colour of an Albion Shorthair was never annotated, and yet the decoder answers the question. How it can be
-#    trained to, when no label tells it whether it is right: notebook [04](04_objectives.ipynb).
-# 5. Because a coarse label is a node as well, a *second dataset* can be joined through the graph: notebooks
-#    [22](22_table3.ipynb) (does it help?) and [99](99_your_own_datasets.ipynb) (with datasets of yours).
+# 4. The ears and the tail were labelled in no dataset, and yet the decoder answers these questions. How it is trained
+#    to, when no label says whether an open answer is right: notebook [04](04_objectives.ipynb).
+# 5. A coarse label is a node as well, so a second dataset can teach the way to it. To join two datasets of your own,
+#    images or texts: notebook [99](99_your_own_datasets.ipynb).
 #
-# Things to try: change `seed` in the first cell, run everything again, and see how much the last numbers move. Then set
-# `steps` to 30 and look at the bars: which question is learned first?
+# Things to try: set `steps` to 30 and look at the walk: which question is learned first?
