@@ -36,7 +36,7 @@ def block_logsumexp(z: Tensor, block: Tensor, n_blocks: int) -> Tensor:
 
 
 def block_log_softmax(z: Tensor, block: Tensor, exclusive: Tensor | None = None) -> Tensor:
-    """log p_u = z_u - log sum over w in S_u of exp(z_w), S_u the block of u (the equation of Sec. 3.2.4).
+    """Sec. 3.2.4: log p_u = z_u - log sum over w in S_u of exp(z_w), S_u the block of u.
 
     z: [..., E] scores (-inf masks a slot); block: [E] block id of each slot; exclusive: [n_blocks] bool, False
     where the members do not compete: each then is a two-way block of its own, log p_u = log sigmoid(z_u).

@@ -72,7 +72,7 @@ class PathDecoder(nn.Module):
         return torch.stack(steps, 1)
 
     def decode(self, features: Tensor, tree: PrefixTree) -> tuple[str, ...]:
-        """Algorithm 2 for one sample, features [1, d]: the most probable answer at each step, until <eop>.
+        """Algorithm 2, for one sample, features [1, d]: the most probable answer at each step, until <eop>.
 
         A question with one legal answer says nothing (p = 1), so it is asked only where no other is left; the paper
         has no such rule (tree.literal), and then such a question always wins.
@@ -99,7 +99,7 @@ class PathDecoder(nn.Module):
 
     @staticmethod
     def gates(from_e: Tensor, from_f: Tensor, f: Tensor) -> Tensor:
-        """Eq. 1, nn.GRUCell written out: from W_ih e, W_hh f [M, 3H] and f [M, H] the next states [M, H]."""
+        """nn.GRUCell (Eq. 1) written out: from W_ih e, W_hh f [M, 3H] and f [M, H] the next states [M, H]."""
         (r_e, z_e, n_e), (r_f, z_f, n_f) = from_e.chunk(3, -1), from_f.chunk(3, -1)
         new = torch.tanh(torch.addcmul(n_e, torch.sigmoid(r_e + r_f), n_f))
         return torch.lerp(new, f, torch.sigmoid(z_e + z_f))
@@ -196,7 +196,7 @@ class PathDecoder(nn.Module):
 
 
 def greedy(tree: PrefixTree, slot_logp: Tensor) -> Tensor:
-    """Algorithm 2 for all samples at once (its plain form: PathDecoder.decode). [B, E] -> [B] path indices."""
+    """The paths of Algorithm 2 for all samples at once (plain form: PathDecoder.decode). [B, E] -> [B] path indices."""
     options = torch.zeros_like(tree.block_state).scatter_add(0, tree.slot_block, tree.leads.long())[tree.slot_block]
     idle = (options == 1) & tree.block_exclusive[tree.slot_block] & (not tree.literal)
     score = slot_logp.detach().exp() - 2.0 * idle  # probabilities lie in [0, 1]: idle questions come last

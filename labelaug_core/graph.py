@@ -149,7 +149,7 @@ class LabelGraph:
         return u != w and u in self.group and self.group.get(w) == self.group[u] and self.exclusive[self.group[u]]
 
     def split_paths(self, label: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-        """The label's deterministic (Def. 3.2) and nondeterministic (Def. 3.3) paths.
+        """Def. 3.2 and 3.3: the label's deterministic and its nondeterministic paths.
 
         A path is deterministic if no *other* path to the label carries a competitor of any of its nodes.
         """
@@ -162,7 +162,7 @@ class LabelGraph:
         return split
 
     def is_deterministic(self, path: tuple[str, ...]) -> bool:
-        """Def. 3.2 for one path of the label that it ends in."""
+        """Is this path, one of the label that it ends in, deterministic?"""
         return tuple(path) in self.split_paths(path[-1])[0]
 
     # -- other graphs out of this one -----------------------------------------------------------------------

@@ -100,7 +100,7 @@ class PathHead(nn.Module):
 
 
 def algorithm_1(head: PathHead, features: Tensor, y: Tensor, tree: PrefixTree, through: bool) -> Tensor:
-    """Algorithm 1. Part 1: teacher forcing; part 2: REINFORCE on the uncertain samples, one sampled path each.
+    """Algorithm 1: part 1, teacher forcing; part 2: REINFORCE on the uncertain samples, one sampled path each.
 
     Paths are sampled first, so that one pass over the shared tree gives both parts their log-probabilities. The paper's
     part 2 drops the hidden state and has no baseline; alpha is unused there when no sample is uncertain. Here part 2

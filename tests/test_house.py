@@ -1,6 +1,7 @@
 """The rules of the house: what the core loads, whom it imports, how long its files are."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,21 @@ def test_no_module_of_the_core_imports_the_companion():
 def test_no_file_of_the_core_is_longer_than_a_sitting():
     lengths = {f.name: len(f.read_text(encoding="utf-8").splitlines()) for f in FILES}
     assert {name: n for name, n in lengths.items() if n > 250} == {}
+
+
+PAPER = ["Eq. 1", "Eq. 2", "Eq. 3", "Eq. 4", "Eq. 5", "Def. 3.1", "Def. 3.2", "Def. 3.3", "Algorithm 1", "Algorithm 2",
+         "Sec. 3.2.4"]  # fmt: skip
+HOME = re.compile(r"((?:Eq|Def|Sec)\. |Algorithm )(\d(?:\.\d)*)(?: and (\d(?:\.\d)*))?[:,]")
+
+
+def test_each_equation_definition_and_algorithm_has_one_home():
+    """A docstring that begins with the name of an equation is its home: there it can be read in full."""
+    homes: dict[str, list[str]] = {}
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and (
+                found := HOME.match(ast.get_docstring(node) or "")
+            ):
+                for number in filter(None, found.groups()[1:]):
+                    homes.setdefault(found[1] + number, []).append(f"{file.name}:{node.name}")
+    assert sorted(homes) == sorted(PAPER) and {k: v for k, v in homes.items() if len(v) > 1} == {}
