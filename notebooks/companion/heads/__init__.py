@@ -1,0 +1,1 @@
+"""What label-aug is compared with: the methods of the paper's tables, its neighbours, and other estimators."""
