@@ -14,10 +14,12 @@
 # %% [markdown]
 # # 99 · Your own datasets: join two label sets that do not match
 #
-# *What you will learn:* how to join two image datasets of your own whose labels do not match: one with **fine** labels,
-# which you want to predict, and one with other, mostly **coarse** ones, which shall help. *What it needs:* nothing for
-# the miniature that is drawn here; for your own, two folders of photos. *How long:* under a minute; with your own
-# photos ten, most of it spent on thinking about your labels.
+# **What you will learn.** How to join two datasets of your own, images or texts, whose labels do not match. One has
+# **fine** labels, which you want to predict. The other has different, mostly **coarse** labels, and shall help.
+#
+# **What it needs.** Nothing for the miniature that is drawn here. For your own data: two folders of photos, or two files
+# of texts. **How long it takes.** About two minutes for the miniature. With your own data most of the time goes into
+# thinking about your labels.
 #
 # **With your own photos.** Give every class a folder with its images:
 #
@@ -26,7 +28,10 @@
 # breeds/Beagle/7.png  ...     snapshots/dogs/b.jpg ...
 # ```
 #
-# 1. Write the two folders into the next cell and run the notebook. It drafts a label graph, `label_graph.yaml`, beside
+# **With your own texts.** Give two CSV, TSV or JSONL files with a header, or two datasets saved by Hugging Face
+# `datasets`. Name the columns below.
+#
+# 1. Write the two places into the next cell and run the notebook. It drafts a label graph, `label_graph.yaml`, beside
 #    the notebook.
 # 2. Read the join report, correct the draft in any text editor, and run the notebook again. Your file is never
 #    overwritten. Repeat until nothing is `unplaced`.
@@ -34,10 +39,16 @@
 # Left empty, the cell means the miniature, and the text shows each step on it.
 
 # %% tags=["parameters"]
-fine_folder = ""  # a folder of class folders: the labels you want to predict; empty: the miniature
-coarse_folder = ""  # a folder of class folders with other labels
+fine_data = ""  # a folder of class folders, or a file of texts: the labels you want to predict; empty: the miniature
+coarse_data = ""  # the same with other labels
+test_data = ""  # the same with the fine labels, to test on; empty: a part of the fine data is set aside
+new_sample = ""  # a photo (its path) or a text to be predicted at the end; empty: the first test sample
+text_column = "text"  # of text files: where the text is
+label_column = "label"  # and where its label is
 graph_file = ""  # your label graph (.yaml); empty: one is drafted
+model_folder = ""  # where the model is saved; empty: a scratch folder that is gone when the kernel ends
 seed = 0  # draws the miniature, the split and the training
+steps = 240  # steps of training
 
 # %%
 import tempfile
@@ -47,28 +58,22 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
+from IPython.display import display
 from PIL import Image
 
-from companion.records import store as records
-
-records.check_parameters(globals(), ["fine_folder", "coarse_folder", "graph_file", "seed"])
-from companion.runs import fit
-from labelaug_core.joining import folder, report
-from labelaug_core.joining import draft as join
-from labelaug_core.joining import duplicates as near_duplicates
-from labelaug_core.data import DataError
 from companion.drawing import draw_graph
-from labelaug_core.cache import cached_features
-from labelaug_core.encoders import build_encoder
-from labelaug_core.explain import explain, format_explanation
-from labelaug_core.graph import GraphError
-from labelaug_core.graph_file import load_graph
-from labelaug_core.training import predict
+from companion.heads.baselines import FFNHead
+from companion.records.profiles import check_parameters
+from labelaug_core import DataError, GraphError, LabelAug, TrainingSettings, load_graph
+from labelaug_core.joining import duplicates, folder, report
 
-if bool(fine_folder) != bool(coarse_folder):
-    raise DataError("set both fine_folder and coarse_folder, or neither (then the miniature is drawn)")
-miniature = not fine_folder
+check_parameters(
+    globals(),
+    "fine_data coarse_data test_data new_sample text_column label_column graph_file model_folder seed steps".split(),
+)
+if bool(str(fine_data)) != bool(str(coarse_data)):
+    raise DataError("set both fine_data and coarse_data, or neither (then the miniature is drawn)")
+miniature = not str(fine_data)
 drafted = not graph_file
 scratch = tempfile.TemporaryDirectory(prefix="labelaug-")  # gone when the notebook's kernel ends
 work = Path(scratch.name) if miniature else Path.cwd()
@@ -82,10 +87,15 @@ work = Path(scratch.name) if miniature else Path.cwd()
 
 # %%
 if miniature:
-    from companion.datasets import critters
+    from companion.datasets.critters_drawing import generate
 
-    fine_folder, coarse_folder = work / "breeds", work / "snapshots"
-    names = {"Brackenpaw": "Brackenpaw_cat", "Marmalet": "Marmalet_cat", "Duskmask": "Sea_dog", "Fenwick Hound": "Fenwick_Hound"}
+    fine_data, coarse_data = work / "breeds", work / "snapshots"
+    names = {
+        "Brackenpaw": "Brackenpaw_cat",
+        "Marmalet": "Marmalet_cat",
+        "Duskmask": "Sea_dog",
+        "Fenwick Hound": "Fenwick_Hound",
+    }
     names |= {v: v.replace(" ", "_") for v in ("Cloudkin", "Albion Shorthair", "Harbour Mop", "Biscuit Terrier")}
     seen = {"Tabby-Color": "tabby", "Solid-Color": "solid", "Point-Color": "pointed", "Fenwick Hound": "fenwick-hounds"}
 
@@ -93,35 +103,47 @@ if miniature:
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(place / f"{i}.png")
 
-    drawn = critters.generate(100, seed=seed)
+    drawn = generate(100, seed=seed)
     for i, breed in enumerate(drawn.breeds):
         if breed in names:
-            save(drawn.images[i], fine_folder / names[breed], i)
-    drawn = critters.generate(50, seed=seed + 1000)
+            save(drawn.images[i], fine_data / names[breed], i)
+    drawn = generate(50, seed=seed + 1000)
     for i, (breed, looks) in enumerate(zip(drawn.breeds, drawn.attributes, strict=True)):
         known = [seen[v] for v in (breed, looks.get("cat color")) if v in seen]  # what this person would say
-        save(drawn.images[i], coarse_folder / (known[0] if known and i % 3 else f"{looks['species']}s"), i)
+        save(drawn.images[i], coarse_data / (known[0] if known and i % 3 else f"{looks['species']}s"), i)
 
-fine_folder, coarse_folder = Path(fine_folder).expanduser(), Path(coarse_folder).expanduser()
-for place in (fine_folder, coarse_folder):
-    _, labels, _ = folder.read_any(place, {})
-    print(f"{place.name}:", ", ".join(f"{c} ({labels.count(c)})" for c in sorted(set(labels))))
+settings = {"fine": fine_data, "coarse": coarse_data, "test": test_data, "seed": seed}
+settings |= {"text_column": text_column, "label_column": label_column}
+settings |= {"image_size": 32, "test_fraction": 0.8} if miniature else {"image_size": 224, "test_fraction": 0.3}
+for part in ("fine", "coarse"):
+    inputs, labels, _ = folder.read_any(settings[part], settings)
+    print(f"{part}:", ", ".join(f"{c} ({labels.count(c)})" for c in sorted(set(labels))))
+are_texts = hasattr(inputs, "texts")
 
 # %% [markdown]
-# One picture of each class.
+# One sample of each class.
+
 
 # %%
-figure, axes = plt.subplots(2, 8, figsize=(11, 3.4))
-for row, place in zip(axes, (fine_folder, coarse_folder), strict=True):
-    inputs, labels, _ = folder.read_any(place, {"image_size": 32 if miniature else 128})
-    for ax in row:
+def show(samples, titles, name=""):
+    """Images in a row, or texts as a table."""
+    if are_texts:
+        return display(pd.DataFrame({"text": [f"{t:.100}" for t in samples]}, index=titles))
+    figure, axes = plt.subplots(1, 8, figsize=(11, 1.8), squeeze=False)
+    for ax in axes[0]:
         ax.axis("off")
-    for ax, c in zip(row, sorted(set(labels)), strict=False):
-        ax.imshow(inputs[np.array([labels.index(c)])][0])
-        ax.set_title(c, fontsize=8, parse_math=False)
-    row[0].text(-0.15, 0.5, place.name, transform=row[0].transAxes, rotation=90, ha="right", va="center")
-figure.tight_layout()
-plt.show()
+    for ax, image, title in zip(axes[0], samples, titles, strict=False):
+        ax.imshow(image)
+        ax.set_title(title, fontsize=8, parse_math=False)
+    figure.suptitle(name, x=0.02, ha="left", fontsize=9)
+    figure.tight_layout()
+    plt.show()
+
+
+for part in ("fine", "coarse"):
+    inputs, labels, _ = folder.read_any(settings[part], settings)
+    classes = sorted(set(labels))[:8]
+    show(inputs[np.array([labels.index(c) for c in classes])], classes, f"{part}: one image of each class")
 
 # %% [markdown]
 # ## 2 Draft the label graph
@@ -132,24 +154,18 @@ plt.show()
 
 # %%
 graph_path = work / "label_graph.yaml" if drafted else Path(graph_file).expanduser()
-if drafted and not graph_path.exists():
-    classes = [folder.class_names(place) for place in (fine_folder, coarse_folder)]
-    join.draft_graph(*classes, graph_path, fine="fine", coarse="coarse")
-graph = load_graph(graph_path)
+graph = folder.graph_for(graph_path, settings) if drafted else load_graph(graph_path)
 print("\n".join(line for line in graph_path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")))
 
 # %% [markdown]
 # ## 3 Read the join report
 #
-# How do the two label sets meet on this graph? `image_size` is what the images are scaled to; `test_fraction` of the
-# fine images is set aside for testing, class by class. (The miniature tests on more than it trains on, so that its
-# numbers mean something.)
+# How do the two label sets meet on this graph? If you gave no test set, a part of the fine data is set aside for testing,
+# class by class. (The miniature tests on more than it trains on, so that its numbers mean something.)
 
 # %%
-settings = {"fine": fine_folder, "coarse": coarse_folder, "seed": seed}
-settings |= {"image_size": 32, "test_fraction": 0.8} if miniature else {"image_size": 224, "test_fraction": 0.3}
 task = folder.load(graph, settings)
-print("images:", task.sizes)
+print("samples:", task.sizes)
 print(report.describe_join(task))
 
 # %% [markdown]
@@ -184,7 +200,10 @@ edits = [
         "  hair: {question: How long is its hair?, below: cats, nodes: [short hair, long hair]}\n\n"
         "  class:\n",
     ),
-    ("      Brackenpaw_cat: cats   # a guess: 'cats' is part of its name\n", "      Brackenpaw_cat: [tabby, short hair]\n"),
+    (
+        "      Brackenpaw_cat: cats   # a guess: 'cats' is part of its name\n",
+        "      Brackenpaw_cat: [tabby, short hair]\n",
+    ),
     ("      Marmalet_cat: cats   # a guess: 'cats' is part of its name\n", "      Marmalet_cat: [tabby, long hair]\n"),
     (
         "      Sea_dog: dogs   # a guess: 'dogs' is part of its name\n",
@@ -213,22 +232,17 @@ if miniature and drafted:
 # %%
 if miniature and drafted:
     slip = work / "with_a_slip.yaml"
-    slip.write_text(text.replace("Marmalet_cat: [tabby, long hair]", "Marmalet_cat: [tabby, log hair]"), encoding="utf-8")
+    slip.write_text(
+        text.replace("Marmalet_cat: [tabby, long hair]", "Marmalet_cat: [tabby, log hair]"), encoding="utf-8"
+    )
     try:
         load_graph(slip)
     except GraphError as error:
         print("GraphError:", error)
 
 # %% [markdown]
-# So do the data: each of these is one error that names what to correct.
-#
-# | what is wrong | what you read |
-# | --- | --- |
-# | a class folder that the graph does not name | the graph has no label '...' of dataset '...' |
-# | a class folder without an image | class folder '...' holds no image; fill or remove it |
-# | a class of the graph without a folder | ... classes have no sample, the first is '...' |
-# | one class spelled in two ways | '...' and '...' are one class in two spellings; choose one |
-# | a file that is no image, or cut short | ...: cannot be read as an image; replace or delete it |
+# Wrong data are told in the same way: one error names all files, lines or classes, and says what to do. The page
+# [Your own data](your_data.md) lists what people bring and what happens with it.
 #
 # Now read the report again. `paths` counts the ways from the root to a label, `deterministic` those that are right for
 # every picture of it. The paths through an open list are not: those are learned by trial (notebook 04).
@@ -257,64 +271,78 @@ if len(graph.nodes) <= 40:  # a larger one: draw_graph(graph, labels=[...]) show
     plt.show()
 
 # %% [markdown]
-# **One check before training.** If the coarse photos hold copies of your test photos, the join trains on the test. Look
+# **One check before training.** If the training data hold copies of your test samples, the model trains on the test. Look
 # at every pair that is found; small drawings such as ours look alike by chance now and then.
 
 # %%
-alike = near_duplicates.pairs(task).query("split == 'test'")
-print(f"{len(alike)} coarse images look like a test image")
-for pair in alike.head(5).itertuples():
-    print(f"  {pair.coarse}  {pair.fine}  ({pair.distance} of 64 bits differ)")
+print(duplicates.describe_duplicates(task))
 
 # %% [markdown]
 # ## 5 Train
 #
-# Four runs on the same split with the same encoder and the same number of steps:
+# Four models, with the same encoder and the same number of steps:
 #
-# - **FFN**: a plain classifier of the fine labels. It cannot use the coarse images: its softmax has no place for *cat*.
-# - **FFN, same compute**: the same with as many images a step as the join has. Without this control, training longer
-#   looks like joining.
-# - **label-aug, fine**: paths through the graph, fine images alone.
-# - **label-aug, fusion**: the same with the coarse images beside the fine ones: the join.
+# - **FFN, fine**: a plain classifier of the fine labels. It cannot use the coarse data: its softmax has no place for *cat*.
+# - **FFN, fine, same compute**: the same with as many samples a step as the join has. Without this control, training
+#   longer looks like joining.
+# - **label-aug, fine**: paths through the graph, fine samples alone.
+# - **label-aug, join**: the same with the coarse samples beside the fine ones.
 #
 # For drawings a small network from scratch will do. Your photos go through EfficientNet-Lite0, which was trained on
-# ImageNet: its features are computed once and kept.
+# ImageNet, your texts through MiniLM. Both are frozen: their features are computed once and kept.
+
 
 # %%
-profile = records.load_profile("toy" if miniature else "cpu")
-encoder = {"name": "small-cnn", "width": 16, "tune": "all"} if miniature else {"name": "efficientnet-lite0", "tune": "frozen"}
-common = {"encoder": encoder, "training": profile["training"] | {"steps": 240, "eval_every": 40}, "head": profile["head"]}
+class FFN(LabelAug):
+    """The same encoder with a plain softmax over the fine classes in place of the decoder."""
+
+    def make_head(self, labels, n_fine, d):
+        return FFNHead(self.graph, labels, n_fine, d)
 
 
-def ready(part):
-    """A part of the task with what the network is fed in memory: pixels, or features that are computed once."""
-    split = getattr(task, part)
-    if miniature:
-        return replace(split, inputs=split.inputs[np.arange(len(split))])
-    return replace(split, inputs=cached_features(build_encoder(encoder), split.inputs, f"{task.content_hash}-{part}"))
+def named(split, dataset):
+    """The samples of a part, and the names of their classes."""
+    classes = {node: c for c, node in graph.labels[dataset].items()}
+    return split.inputs, [classes[task.labels[k]] for k in split.y]
 
 
-torch.set_num_threads(1)
-fed = replace(task, **{part: ready(part) for part in ("train", "test", "coarse")})
-double = common["training"] | {"batch": common["training"]["batch"] + common["training"]["coarse_batch"]}
-arms = {
-    "FFN, fine": (common | {"method": "ffn"}, fed.fine_only()),
-    "FFN, fine, same compute": (common | {"method": "ffn", "training": double}, fed.fine_only()),
-    "label-aug, fine": (common | {"method": "label-aug-question"}, fed.fine_only()),
-    "label-aug, fusion": (common | {"method": "label-aug-question"}, fed),
+encoder = "small-cnn" if miniature else "minilm" if are_texts else "efficientnet-lite0"
+fine_set, coarse_set = folder.label_sets(graph)
+train, test, coarse = named(task.train, fine_set), named(task.test, fine_set), named(task.coarse, coarse_set)
+one = TrainingSettings(steps=steps, eval_every=max(1, steps // 6), batch=32, coarse_batch=32, trunk=128)
+one = replace(one, lr=0.005 if miniature else 0.001)
+common = {"encoder": encoder, "seed": seed, "image_size": settings["image_size"], "training": one}
+
+# %%
+models = {
+    "FFN, fine": FFN(graph, **common).fit(*train),
+    "FFN, fine, same compute": FFN(graph, batch=64, **common).fit(*train),
+    "label-aug, fine": LabelAug(graph, **common).fit(*train),
+    "label-aug, join": LabelAug(graph, **common).fit(*train, coarse=coarse),
 }
-models, rows = {}, []
-for name, (options, data) in arms.items():
-    models[name] = fit(options, data, seed)[0]
-    right = predict(models[name], fed.test)["log_probs"].argmax(1) == fed.test.y
-    rows.append((name, 100 * right.mean(), 100 * right.std() / np.sqrt(len(right))))
-pd.DataFrame(rows, columns=["run", "accuracy on the test images", "standard error"]).set_index("run").round(1)
 
 # %% [markdown]
-# **How to read it.** One seed, few images: the standard error counts the test images only, and another seed moves each
+# The reference is the better of the two FFNs, chosen **by the validation part**: choosing it on the test samples would
+# make it look better than it is. `difference` is to this reference, on the same test samples, with its standard error.
+
+# %%
+validation = {name: m.history_.query("chosen")["val_accuracy"].iloc[0] for name, m in models.items()}
+reference = max(list(models)[:2], key=validation.get)
+right = {name: m.predict(test[0]) == np.array(test[1]) for name, m in models.items()}
+rows = []
+for name, hit in right.items():
+    gain = 100 * (hit.astype(float) - right[reference])
+    error = gain.std() / np.sqrt(len(gain))
+    difference = "reference" if name == reference else f"{gain.mean():+.1f} ± {error:.1f}"
+    rows.append((name, 100 * validation[name], 100 * hit.mean(), difference))
+table = pd.DataFrame(rows, columns=["model", "validation, %", "test, %", "difference"]).set_index("model")
+table.style.format(precision=1).set_properties(subset=pd.IndexSlice[["label-aug, join"], :], **{"font-weight": "bold"})
+
+# %% [markdown]
+# **How to read it.** One seed, few samples: the standard error counts the test samples only, and another seed moves each
 # row by a few points more. Believe a difference when it is several times its standard error and comes back with other
-# seeds (change `seed` above). If the join does not beat *FFN, same compute*, look at the report again: does the coarse
-# set teach a node that the fine set leaves open or has few images of? Coarse labels that name a feature (*tabby*) teach
+# seeds (change `seed` above). If the join does not beat the reference, look at the report again: does the coarse set
+# teach a node that the fine set leaves open or has few samples of? Coarse labels that name a feature (*tabby*) teach
 # more than those that name the kind (*cats*).
 
 # %% [markdown]
@@ -325,19 +353,17 @@ pd.DataFrame(rows, columns=["run", "accuracy on the test images", "standard erro
 # after a right coat is another mistake than a wrong coat.
 
 # %%
-rng, of = np.random.default_rng(seed), np.unique(np.linspace(0, fed.n_fine - 1, 3).round())
-rows = np.array([rng.choice(np.flatnonzero(fed.test.y == k)) for k in of])  # a random test image of each of three classes
-inputs = torch.from_numpy(np.ascontiguousarray(fed.test.inputs[rows]))
-explanations = explain(models["label-aug, fusion"], inputs)
-figure, axes = plt.subplots(1, len(rows), figsize=(2.6 * len(rows), 2.8), squeeze=False)
-for ax, row, e in zip(axes[0], rows, explanations, strict=True):
-    ax.imshow(task.test.inputs[np.array([row])][0])
-    ax.set_title(f"{task.labels[task.test.y[row]]}\ndecoded: {e.path[-1]}", fontsize=8, parse_math=False)
-    ax.axis("off")
-    print(f"{task.test.ids[row]}, in truth {task.labels[task.test.y[row]]}:")
-    print(format_explanation(e), "\n")
-figure.tight_layout()
-plt.show()
+model = models["label-aug, join"]
+rng, of = np.random.default_rng(seed), np.unique(np.linspace(0, task.n_fine - 1, 3).round())
+present = [k for k in of if (task.test.y == k).any()]
+rows = np.array(
+    [rng.choice(np.flatnonzero(task.test.y == k)) for k in present]
+)  # a random one of each of three classes
+explanations = model.explain(task.test.take(rows).inputs)
+shown = task.test.inputs[rows]
+show(shown, [f"{test[1][r]}\ndecoded: {e.path[-1]}" for r, e in zip(rows, explanations, strict=True)])
+for r, e in zip(rows, explanations, strict=True):
+    print(f"{task.test.ids[r]}, in truth {test[1][r]}:\n{e}\n")
 
 # %% [markdown]
 # The first of them on the graph: the path that was taken is red; the other ways lead to the same label.
@@ -347,38 +373,76 @@ draw_graph(graph, labels=[explanations[0].path[-1]], path=explanations[0].path)
 plt.show()
 
 # %% [markdown]
-# ## 7 Texts instead of images
+# ## 7 Keep it, and predict something new
 #
-# Two CSV, TSV or JSONL files with a header (or two datasets saved by Hugging Face `datasets`) are joined in the same
-# way: `folder.load` tells by the suffix what it reads. The columns are called `text` and `label` unless you say
-# otherwise. Here a help desk's tickets, finely sorted, meet another desk's, coarsely sorted.
+# `save` writes a folder with three files: the weights (safetensors), the settings (JSON) and the graph (YAML). `load` runs
+# nothing from the folder, so you can send it to others. The loaded model takes a path of a photo, or a text.
+
+# %%
+kept = Path(model_folder).expanduser() if model_folder else Path(scratch.name) / "model"
+model.save(kept)
+loaded = LabelAug.load(kept)
+print(", ".join(sorted(f.name for f in kept.iterdir())))
+
+first = task.test.take(np.array([0])).inputs
+new = [new_sample] if new_sample else [first[[0]][0]] if are_texts else [first.inputs.paths[first.rows[0]]]
+print("a new sample" if new_sample else f"the first test sample, in truth {test[1][0]}")
+p = loaded.predict_proba(new)[0]
+best = np.argsort(-p)[:3]
+print("most probable:", ", ".join(f"{loaded.classes_[k]} ({p[k]:.2f})" for k in best))
+print(loaded.explain(new)[0])
+
+# %% [markdown]
+# ## 8 The same with texts
+#
+# Two CSV, TSV or JSONL files are joined in the same way. Here a help desk's tickets, finely sorted, meet another desk's
+# mails, coarsely sorted. (With files of your own, write them into the first cell: all of the above then runs on texts.)
 
 # %%
 texts = Path(tempfile.mkdtemp(dir=scratch.name))
-tickets = {"login error": "cannot sign in", "password reset": "lost my password", "invoice wrong": "billed twice", "refund": "money back, please"}
-others = {"login": "the page rejects me", "billing": "a question about my bill"}
+tickets = {
+    "login error": ["cannot sign in", "the page rejects my name", "sign in fails"],
+    "password reset": ["lost my password", "forgot the password", "a new password, please"],
+    "invoice wrong": ["billed twice", "the bill is too high", "a wrong sum on the bill"],
+    "refund": ["money back, please", "I want my money back", "when do you pay me back"],
+}
+others = {"login": ["cannot enter", *tickets["login error"][:2], tickets["password reset"][0]]}
+others |= {"billing": ["a question about my bill", tickets["refund"][0], *tickets["invoice wrong"][:2]]}
 for file, samples in (("tickets.csv", tickets), ("mails.csv", others)):
-    table = [(f"{text} ({i})", label) for label, text in samples.items() for i in range(5)]
-    pd.DataFrame(table, columns=["message", "topic"]).to_csv(texts / file, index=False)
+    words = [
+        (f"{hello} {text}", label)
+        for label, some in samples.items()
+        for text in some
+        for hello in ("Hello,", "Dear desk,", "Again:")
+    ]
+    pd.DataFrame(words, columns=["message", "topic"]).to_csv(texts / file, index=False)
 
-columns = {"text_column": "message", "label_column": "topic"}
-files = {"fine": texts / "tickets.csv", "coarse": texts / "mails.csv"}
-draft = join.draft_graph(*(folder.class_names(file, columns) for file in files.values()), texts / "desk.yaml")
-print(report.describe_join(folder.load(draft, files | columns)))
+desk = {"fine": texts / "tickets.csv", "coarse": texts / "mails.csv", "text_column": "message", "label_column": "topic"}
+draft = folder.graph_for(texts / "desk.yaml", desk)
+print(report.describe_join(folder.load(draft, desk)))
 
 # %% [markdown]
 # The names tell one relation only, the rest is yours to say: moved below *login* and *billing*, in the file
 # `desk.yaml`, the four fine topics stand where they belong.
 
 # %%
-desk = (texts / "desk.yaml").read_text(encoding="utf-8")
-start, end = desk.index("  unplaced class:"), desk.index("labels:   #")
+written = (texts / "desk.yaml").read_text(encoding="utf-8")
+start, end = written.index("  unplaced class:"), written.index("labels:   #")
 moved = "      password reset: login\n      invoice wrong: billing\n      refund: billing\n\n"
-desk = desk[:start].rstrip() + "\n" + moved + desk[end:]
-(texts / "desk.yaml").write_text(desk.replace("      - unplaced\n", "      - billing\n"), encoding="utf-8")
-task_of_texts = folder.load(load_graph(texts / "desk.yaml"), files | columns)
-print(report.describe_join(task_of_texts))
-report.join_report(task_of_texts)
+written = written[:start].rstrip() + "\n" + moved + written[end:]
+(texts / "desk.yaml").write_text(written.replace("      - unplaced\n", "      - billing\n"), encoding="utf-8")
+desk_graph = load_graph(texts / "desk.yaml")
+print(report.describe_join(folder.load(desk_graph, desk)))
+
+# %% [markdown]
+# An LSTM from random weights reads these few words; `minilm` would be better for real mails. The last line is asked in
+# words that no ticket had in this order.
+
+# %%
+messages, topics, _ = folder.read_any(desk["fine"], desk)
+mails, desks, _ = folder.read_any(desk["coarse"], desk)
+reader = LabelAug(desk_graph, "lstm", seed, steps=60, lr=0.01, batch=32).fit(messages, topics, coarse=(mails, desks))
+print(reader.explain(["Dear desk, my password is lost"])[0])
 
 # %% [markdown]
 # A row that is broken is named by its line, and nothing is loaded:
@@ -387,6 +451,6 @@ report.join_report(task_of_texts)
 broken = texts / "broken.csv"
 broken.write_text("message,topic\nbilled twice, again,refund\n")
 try:
-    folder.load(draft, files | columns | {"fine": broken})
+    folder.load(desk_graph, desk | {"fine": broken})
 except DataError as error:
     print("DataError:", error)

@@ -6,9 +6,11 @@ import jupytext
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from labelaug_core import LabelAug
 from labelaug_core.data import DataError
 from labelaug_core.graph import GraphError
 
@@ -20,9 +22,9 @@ def run_notebook(**parameters) -> dict:
     namespace = {}
     for cell in jupytext.read(NOTEBOOK).cells:
         if cell.cell_type == "code":
-            exec(cell.source.replace('"steps": 240, "eval_every": 40', '"steps": 20, "eval_every": 10'), namespace)
+            exec(cell.source, namespace)
             if "parameters" in cell.metadata.get("tags", []):
-                namespace |= parameters
+                namespace |= {"steps": 20} | parameters
     plt.close("all")
     return namespace
 
@@ -41,24 +43,42 @@ def mine(tmp_path, monkeypatch):
             for i in range(6):
                 noise = rng.integers(0, 255, (4, 5, 3), dtype=np.uint8)
                 Image.fromarray(noise).resize((50, 40)).save(tmp_path / place / c / f"{i}.jpg")
-    return {"fine_folder": "herbarium", "coarse_folder": "walks"}
+    return {"fine_data": "herbarium", "coarse_data": "walks"}
 
 
 def test_a_join_never_seen_before_from_the_instructions_alone(mine, capsys):
     first = run_notebook(**mine)  # step 1: it drafts the graph where the reader stands, and goes on to the end
     draft = Path("label_graph.yaml")
     assert "unplaced (1): moss" in capsys.readouterr().out
-    assert set(first["models"]) == set(first["arms"]) and first["miniature"] is False
+    assert len(first["table"]) == 4 and first["miniature"] is False and first["encoder"] == "efficientnet-lite0"
 
     text = draft.read_text()  # step 2: the reader's editor
     start, end = text.index("  unplaced class:"), text.index("labels:   #")
     text = (text[:start] + text[end:]).replace("      - unplaced\n", "      - moss\n")
     draft.write_text(text)
-    second = run_notebook(**mine)
+    photo = Path("herbarium/Dog rose/0.jpg")
+    second = run_notebook(**mine, new_sample=str(photo), model_folder="kept")
     assert draft.read_text() == text
     assert "unplaced" not in second["graph"].nodes and second["graph"].parents["Dog rose"] == ("roses",)
     assert "unplaced" not in second["report"].describe_join(second["task"])
     assert {e.path[-1] for e in second["explanations"]} <= {"Oak_tree", "Beech tree", "Dog rose"}
+    kept = LabelAug.load("kept")  # step 3: the model is the reader's
+    assert (kept.predict_proba([photo]) == second["model"].predict_proba([photo])).all()
+
+
+def test_texts_and_a_test_set_of_the_reader(mine, capsys):
+    rows = [
+        (f"{word} {i}", f"{word} {desk}") for desk in ("login", "bill") for word in ("lost", "wrong") for i in range(6)
+    ]
+    for file, part in {"fine.csv": rows, "test.csv": rows[::2]}.items():
+        pd.DataFrame(part, columns=["message", "topic"]).to_csv(file, index=False)
+    mails = [(message, topic.split()[1]) for message, topic in rows]
+    pd.DataFrame(mails, columns=["message", "topic"]).to_csv("coarse.csv", index=False)
+    columns = {"text_column": "message", "label_column": "topic", "new_sample": "lost, and found"}
+    found = run_notebook(fine_data="fine.csv", coarse_data="coarse.csv", test_data="test.csv", **columns)
+    assert found["encoder"] == "minilm" and found["task"].sizes == {"train": "24", "coarse": "24", "test": "12"}
+    assert len(found["table"]) == 4 and "reference" in set(found["table"]["difference"])
+    assert "most probable: " in capsys.readouterr().out
 
 
 def test_its_mistakes_are_one_error_each_and_change_nothing(mine):
@@ -83,7 +103,7 @@ labels:
     with pytest.raises(GraphError, match="nowhere.yaml"):
         run_notebook(**mine, graph_file="nowhere.yaml")
     with pytest.raises(DataError, match="set both"):
-        run_notebook(fine_folder="herbarium")
+        run_notebook(fine_data="herbarium")
     Path("walks/moss/0.jpg").write_bytes(Path("walks/moss/0.jpg").read_bytes()[:300])
     with pytest.raises(DataError, match="0.jpg: cannot be read as an image"):
         run_notebook(**mine, graph_file="graph.yaml")
