@@ -21,6 +21,7 @@ class Identity(nn.Module):
         self.dim, self.key = dim, f"features-{dim}"
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features [B, d], as float32."""
         return x.float()
 
 
@@ -51,6 +52,7 @@ class SmallCNN(nn.Module):
         self.body = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images uint8 [B, S, S, 3] -> [B, 4 * width]."""
         z = x.permute(0, 3, 1, 2).float() / 127.5 - 1
         if self.training:
             z = flipped(z)
@@ -84,18 +86,22 @@ class TimmEncoder(nn.Module):
             self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> TimmEncoder:
+        """A frozen encoder stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images uint8 [B, S, S, 3] -> [B, d]."""
         z = (x.permute(0, 3, 1, 2).float() - self.mean) / self.std
         if self.training:
             z = flipped(z)
         return self.body(z)
 
     def before_last(self, data: dict) -> BeforeLastStage:
+        """The frozen part of this encoder; data: with `image_size`."""
         return BeforeLastStage(self, data["image_size"])
 
     def last(self) -> LastStage:
+        """The part of this encoder that is trained."""
         return LastStage(self)
 
 
@@ -111,6 +117,7 @@ class BeforeLastStage(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
+        """Images uint8 [B, S, S, 3] -> activations [B, C, h, w]."""
         return self.body((x.permute(0, 3, 1, 2).float() - self.whole.mean) / self.whole.std)
 
 
@@ -124,9 +131,11 @@ class LastStage(nn.Module):
         self.body = nn.Sequential(body.blocks[-1], body.conv_head, body.bn2, body.global_pool).requires_grad_(True)
 
     def train(self, mode: bool = True) -> LastStage:
+        """Always in evaluation mode: batch norm keeps its statistics."""
         return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Activations [B, C, h, w] -> [B, d]."""
         return self.body(x.float())
 
 

@@ -59,6 +59,7 @@ class LabelGraph:
 
     @cached_property
     def index(self) -> dict[str, int]:
+        """node -> its position in `nodes`."""
         return {v: i for i, v in enumerate(self.parents)}
 
     @cached_property
@@ -70,6 +71,7 @@ class LabelGraph:
         return {v: tuple(c) for v, c in below.items()}
 
     def children(self, v: str) -> tuple[str, ...]:
+        """The nodes right below v."""
         return self._children[v]
 
     def blocks(self, v: str) -> dict[str, tuple[str, ...]]:
@@ -88,9 +90,11 @@ class LabelGraph:
         return graph
 
     def ancestors(self, v: str) -> set[str]:
+        """All nodes above v."""
         return nx.ancestors(self.networkx, v)
 
     def descendants(self, v: str) -> set[str]:
+        """All nodes below v."""
         return nx.descendants(self.networkx, v)
 
     def label_nodes(self, *datasets: str) -> list[str]:

@@ -31,9 +31,11 @@ class OwnEncoder(nn.Module):
             self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> OwnEncoder:
+        """A frozen encoder stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
+        """A batch of inputs -> [B, d]."""
         return self.body(x).float()
 
 

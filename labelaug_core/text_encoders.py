@@ -91,6 +91,7 @@ class LSTMEncoder(nn.Module):
         self.dim, self.key, self.forget = 2 * hidden, f"lstm-{vocabulary}-{embedding}-{hidden}", forget
 
     def forward(self, x: Tensor) -> Tensor:
+        """Word numbers int64 [B, T] -> [B, 2 hidden]."""
         length = (x != PAD).sum(1).clamp(min=1)  # an empty text is one padding token
         if self.training:
             x = torch.where((torch.rand(x.shape, device=x.device) < self.forget) & (x != PAD), UNKNOWN, x)
@@ -136,9 +137,11 @@ class BertEncoder(nn.Module):
             self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> BertEncoder:
+        """A frozen encoder stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Word pieces int64 [B, T] -> [B, d]."""
         length = (x != PAD).sum(1)
         if not self.frozen:
             return self._read(x[:, : length.max()])
@@ -150,9 +153,11 @@ class BertEncoder(nn.Module):
         return out
 
     def before_last(self, data: dict) -> BeforeLastLayer:
+        """The frozen part of this encoder; data: with `tokens`."""
         return BeforeLastLayer(self, data["tokens"])
 
     def last(self) -> LastLayer:
+        """The part of this encoder that is trained."""
         return LastLayer(self)
 
     def _read(self, x: Tensor) -> Tensor:
@@ -174,6 +179,7 @@ class BeforeLastLayer(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
+        """Word pieces int64 [B, T] -> states [B, T, d]."""
         real = x != PAD
         x = x[:, : real.sum(1).max()]
         states = self.body(input_ids=x, attention_mask=(x != PAD).long()).last_hidden_state.float()
@@ -192,9 +198,11 @@ class LastLayer(nn.Module):
         self.layer = whole.body.encoder.layer[-1].float().requires_grad_(True)
 
     def train(self, mode: bool = True) -> LastLayer:
+        """Always in evaluation mode: no dropout."""
         return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """States [B, T, d] -> [B, d]."""
         real = x.any(2)
         longest = int(real.sum(1).max())
         x, real = x[:, :longest].float(), real[:, :longest]

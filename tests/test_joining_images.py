@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelaug_core.data import DataError, ImageFiles, check_images, class_folders, content_hash, open_image
+from labelaug_core.data import DataError, ImageFiles, check_images, content_hash, open_image
 from labelaug_core.images import IMAGE_SUFFIXES, LARGEST
+from labelaug_core.joining.class_folders import class_folders
 
 
 def draw(path, seed=0, size=(14, 12), mode="RGB", kind="JPEG"):

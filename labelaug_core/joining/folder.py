@@ -20,7 +20,6 @@ from labelaug_core.data import (
     Task,
     Texts,
     check_images,
-    class_folders,
     class_indices,
     content_hash,
     joint_labels,
@@ -29,6 +28,7 @@ from labelaug_core.data import (
 from labelaug_core.graph import GraphError, LabelGraph, normalise
 from labelaug_core.graph_file import load_graph
 from labelaug_core.images import listed, printable
+from labelaug_core.joining.class_folders import class_folders
 from labelaug_core.joining.draft import draft_graph, wordnet_hypernyms
 from labelaug_core.joining.texts import TEXT_SUFFIXES, read_texts
 

@@ -26,6 +26,7 @@ class Faults:
         self.file, self.unit, self.rows = file, unit, {}
 
     def add(self, number: int, reason: str) -> None:
+        """Row `number` cannot be used, for this reason."""
         self.rows.setdefault(reason, []).append(number)
 
     def raise_any(self) -> None:
