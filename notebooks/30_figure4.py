@@ -29,7 +29,6 @@ nodes = {  # group -> the augmented nodes to show, a row each
     "critters": ["Tabby-Color", "Point-Color", "Solid-Color"],
     "pet": ["Tabby-Color", "Point-Color", "Solid-Color"],
     "flower": ["Yellow", "Purple", "White"],
-    "flower17": ["Yellow", "Purple", "White"],
 }
 dataset = "fusion"  # what the model is trained on
 method = "label-aug"  # a path method: label-aug is Algorithm 1

@@ -30,7 +30,6 @@ nodes = {  # group -> the augmented nodes looked at; images are judged by eye fo
     "critters": ["Tabby-Color", "Point-Color", "Solid-Color"],
     "pet": ["Tabby-Color", "Point-Color", "Solid-Color"],
     "flower": ["Yellow", "Purple", "White"],
-    "flower17": ["Yellow", "Purple", "White"],
 }
 dataset = "fusion"  # what the model whose images are judged by eye is trained on
 method = "label-aug"  # and how: label-aug is Algorithm 1

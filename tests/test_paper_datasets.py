@@ -269,6 +269,7 @@ def test_cifar100_samples_are_seeded_nested_and_disjoint_from_the_test_set(cifar
     fewer, same = ids(n_fine=2)
     assert fewer < fine and same == coarse  # learning curves: smaller sets lie in larger ones
     assert ids(n_coarse=200)[1] < coarse and ids(n_coarse=0)[1] is None
+    assert "train-0" in set().union(*ids(n_coarse=8000, keep_copies=True))
     every, left = ids(n_fine=11, n_coarse=8000)
     assert len(every) == 1100  # of 12 a class; class 0 has 11 without the copy
     assert "train-0" not in every | left and len(every | left) == 1199

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from labelaug_core.cache import cache_folder, progress, write_files
 from labelaug_core.data import (
@@ -17,6 +19,7 @@ from labelaug_core.data import (
     class_indices,
     content_hash,
     joint_labels,
+    open_image,
     require_classes,
 )
 from labelaug_core.graph import LabelGraph
@@ -39,29 +42,37 @@ def how_many(n: int, official: int) -> str:
     return str(n) if n == official else f"{n} of {official}"
 
 
-def without_copies(files: list[Path], names: list[str], tested: list[Path]) -> tuple[list[Path], list[str]]:
-    """Those of the coarse images that look like no test image: files and class names.
+def looks_tested(key: str, images: Sequence, tested: Sequence) -> np.ndarray:
+    """Which images look like a test image, bool [N]: their perceptual hashes differ in few bits.
 
-    A copy in the coarse part would show the model a test image, often with its label. Copies differ in size and
-    compression, so perceptual hashes are compared (labelaug_core.joining.duplicates); strong crops and mirrored images
-    are missed. What was found is kept in cache_folder(). Raises DataError naming a file that cannot be read.
+    images, tested: files, or arrays uint8 [S, S, 3]. Such copies would show the model a test image, often with its
+    label. They differ in size and compression, so bytes do not tell; strong crops and mirrored images are missed (see
+    labelaug_core.joining.duplicates). What was found is kept in cache_folder() under `key`. Raises DataError naming a
+    file that cannot be read.
     """
     from labelaug_core.joining import duplicates  # here: the toys wait for no pandas
 
-    stats = [(f.parent.parent.name, f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in (*files, *tested)]
-    found = cache_folder() / f"copies-{content_hash(len(files), *stats, duplicates.THRESHOLD)}.npy"
+    found = cache_folder() / f"copies-{content_hash(key, len(images), len(tested), duplicates.THRESHOLD)}.npy"
     try:
         copies = np.load(found, allow_pickle=False)
-        if copies.shape != (len(files),) or copies.dtype != np.bool_:
-            raise ValueError
+        if copies.shape == (len(images),) and copies.dtype == np.bool_:
+            return copies
     except Exception:  # none, or damaged: numpy raises many kinds
-        hashes = [duplicates.file_phash(f, f.stat().st_mtime_ns) for f in progress([*files, *tested], "hashing images")]
-        hashes, tests = np.split(np.array(hashes, dtype=np.uint64), [len(files)])
-        copies = np.isin(np.arange(len(files)), duplicates.close(hashes, tests, duplicates.THRESHOLD)[0])
-        buffer = io.BytesIO()
-        np.save(buffer, copies, allow_pickle=False)
-        write_files({found: buffer.getvalue()})
-    kept = np.flatnonzero(~copies)
+        pass
+    pictures = progress([*images, *tested], "hashing images")
+    hashes = [duplicates.phash(open_image(i) if isinstance(i, Path) else Image.fromarray(i)) for i in pictures]
+    hashes, tests = np.split(np.array(hashes, dtype=np.uint64), [len(images)])
+    copies = np.isin(np.arange(len(images)), duplicates.close(hashes, tests, duplicates.THRESHOLD)[0])
+    buffer = io.BytesIO()
+    np.save(buffer, copies, allow_pickle=False)
+    write_files({found: buffer.getvalue()})
+    return copies
+
+
+def without_copies(files: list[Path], names: list[str], tested: list[Path]) -> tuple[list[Path], list[str]]:
+    """Those of the coarse images that look like no test image: files and class names (see looks_tested)."""
+    stats = [(f.parent.parent.name, f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in (*files, *tested)]
+    kept = np.flatnonzero(~looks_tested(content_hash(*stats), files, tested))
     return [files[i] for i in kept], [names[i] for i in kept]
 
 

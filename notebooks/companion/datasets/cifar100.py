@@ -1,13 +1,13 @@
-"""CIFAR-100 in its official binary layout: a few images of each of 100 classes (fine), many of 20 superclasses (coarse).
+"""CIFAR-100 in its official binary layout: a few images of each of 100 classes, many known by 20 superclasses.
 
 The layout (cs.toronto.edu/~kriz/cifar.html): `train.bin` and `test.bin` are rows of 3,074 bytes: the number of the
 superclass, the number of the class, then 32 x 32 red, green and blue pixels. `fine_label_names.txt` and
 `coarse_label_names.txt` name them. A part of the release reads alike. The other layout, `cifar-100-python`, is
 pickles, and no pickle is read here.
 
-About a tenth of the official test images look much like some of the 50,000 training images (Barz and Denzler, 2019).
-We drop the training images that stand in the test set pixel by pixel, and keep the rest, as every published number
-has them.
+About a tenth of the official test images look much like some of the 50,000 training images (Barz and Denzler, 2019),
+ten of them pixel by pixel. Training images whose perceptual hash is close to that of a test image are dropped, which
+finds a part of these pairs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from companion.datasets import data_folder, how_many
+from companion.datasets import data_folder, how_many, looks_tested
 from labelaug_core.data import DataError, Split, Task, class_indices, content_hash, joint_labels, require_classes
 from labelaug_core.graph import LabelGraph
 from labelaug_core.images import listed
@@ -30,7 +30,7 @@ FINE, COARSE = "cifar100", "cifar100-superclasses"
 
 
 class Enlarged:
-    """Small images, enlarged when asked: an index array -> uint8 [n, S, S, 3]; one index -> uint8 [S, S, 3] (bicubic)."""
+    """Small images, enlarged (bicubic) when asked: an index array -> uint8 [n, S, S, 3]; one index -> uint8 [S, S, 3]."""
 
     def __init__(self, images: np.ndarray, size: int):
         self.images, self.size, self.key = images, size, f"rgb8-{images.shape[1]}-to-{size}"
@@ -122,8 +122,9 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     """The CIFAR-100 task: fine = a few training images of each class, coarse = other ones, known by superclass alone.
 
     settings: n_fine (images of each class, default 20); n_coarse (images in all, default 8,000; 0: no coarse part);
-    sample_seed (which ones, default 0); image_size (pixels; null: 32, as they are); download. All of `test.bin` tests.
-    Training images that stand in the test set, pixel by pixel, are dropped. Raises DataError.
+    sample_seed (which ones, default 0); image_size (pixels; null: 32, as they are); download; keep_copies. All of
+    `test.bin` tests. Training images that look like a test image are dropped first, unless keep_copies is true.
+    Raises DataError.
     """
     if settings.get("download"):
         from torchvision.datasets.utils import download_and_extract_archive
@@ -133,8 +134,12 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     asked = {"n_fine": settings.get("n_fine", 20), "n_coarse": settings.get("n_coarse", 8000)}
     rows, fine_names, coarse_names = read_release(graph)
     labels, n_fine = joint_labels(graph, FINE, COARSE)
-    tested = {row.tobytes() for row in rows["test"][:, 2:]}
-    kept = np.array([i for i, row in enumerate(rows["train"][:, 2:]) if row.tobytes() not in tested], dtype=np.int64)
+    images = {
+        part: np.ascontiguousarray(r[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)) for part, r in rows.items()
+    }
+    kept = np.arange(len(images["train"]))
+    if not settings.get("keep_copies"):
+        kept = kept[~looks_tested(content_hash(*images.values()), images["train"], images["test"])]
     fine, coarse = choose(rows["train"][kept, 1], asked["n_fine"], asked["n_coarse"], settings.get("sample_seed", 0))
     if asked["n_coarse"] and not len(coarse):
         raise DataError(
@@ -143,13 +148,12 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     parts, splits, hashed = {"train": kept[fine], "test": np.arange(len(rows["test"])), "coarse": kept[coarse]}, {}, []
     for part, numbers in parts.items():
         source = "test" if part == "test" else "train"
-        chosen = rows[source][numbers]
-        images = np.ascontiguousarray(chosen[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        names = [coarse_names[c] if part == "coarse" else fine_names[y] for c, y in chosen[:, :2].tolist()]
+        numbered = rows[source][numbers, :2].tolist()
+        names = [coarse_names[c] if part == "coarse" else fine_names[y] for c, y in numbered]
         y = class_indices(graph, COARSE if part == "coarse" else FINE, labels, names)
-        inputs = Enlarged(images, settings.get("image_size") or 32)
+        inputs = Enlarged(images[source][numbers], settings.get("image_size") or 32)
         splits[part] = Split(inputs, y, [f"{source}-{i}" for i in numbers])
-        hashed += [images, y]
+        hashed += [inputs.images, y]
     require_classes(labels[:n_fine], splits["train"].y, "CIFAR-100, fine part")
     official = {"train": asked["n_fine"] * n_fine, "test": OFFICIAL["test"], "coarse": asked["n_coarse"]}
     sizes = {part: how_many(len(split), official[part]) for part, split in splits.items() if len(split)}

@@ -42,8 +42,8 @@ def dogs_vs_cats() -> tuple[list[Path], list[str]]:
 def load(graph: LabelGraph, settings: dict) -> Task:
     """The PetFusion task: fine = Oxford-IIIT Pet (trainval trains, test tests), coarse = Dogs vs. Cats.
 
-    settings: image_size, squash, shrink (see image_task), download, keep_copies. Images of Dogs vs. Cats that look like a
-    test image are dropped, unless keep_copies is true. Task.fine_only() drops Dogs vs. Cats. Raises DataError.
+    settings: image_size, squash, shrink (see image_task), download, keep_copies. Images of Dogs vs. Cats that look
+    like a test image are dropped, unless keep_copies is true. Task.fine_only() drops Dogs vs. Cats. Raises DataError.
     """
     if settings.get("download"):
         from torchvision.datasets import OxfordIIITPet
