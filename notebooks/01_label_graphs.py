@@ -15,13 +15,13 @@
 # %% [markdown]
 # # 01 · Label graphs: many labels, one picture of the world
 #
-# **What you will learn.** How two datasets whose labels do not match are joined by *one graph over
-# their labels*; what a prediction path is; when a path is deterministic and when it is not
-# (Definitions 3.1 to 3.3), which decides how it is trained in notebook 04. You will redraw the
-# paper's Figures 1 and 2 and count what is in every graph that this companion ships.
+# **What you will learn.** How *one graph over their labels* joins two datasets whose labels do not
+# match. What a prediction path is. When a path is deterministic and when it is not (Definitions 3.1
+# to 3.3), which decides how it is trained in notebook 04. You will redraw the paper's Figures 1 and
+# 2 and count what is in every graph of this companion.
 #
-# **What it needs.** Nothing but this repository: no data, no GPU, no earlier notebook. Sections 1,
-# 3.1 and 3.2.1 to 3.2.3 of the paper (arXiv 2106.09260) are what we read along with.
+# **What it needs.** Nothing but this repository: no data, no GPU, no earlier notebook. It follows
+# Sections 1, 3.1 and 3.2.1 to 3.2.3 of the paper (arXiv 2106.09260).
 #
 # **How long it takes.** A few seconds to run, about half an hour to read.
 
@@ -52,16 +52,16 @@ profiles.check_parameters(globals(), ["profile"])
 #
 # $$f^a: X^a \to Y^a, \qquad f^b: X^b \to Y^b .$$
 #
-# Why not pour both into one softmax? Because a softmax makes all its classes **compete**: raising
-# *cat* lowers *Birman*. But a Birman *is* a cat. The two labels differ in **granularity**, they do
-# not exclude each other.
+# Why not use one softmax over both label sets? Because a softmax makes all its classes **compete**:
+# raising *cat* lowers *Birman*. But a Birman *is* a cat. The two labels differ in **granularity**;
+# they do not exclude each other.
 #
-# The paper's answer is not in the network but in the labels: put all of them on one graph, add
-# nodes for what they have in common (hair, colour), and let the network predict a **path** from the
-# root to a label.
+# The paper does not change the network but the labels: put all of them on one graph, add nodes for
+# what they have in common (hair, colour), and let the network predict a **path** from the root to a
+# label.
 #
-# Here is the whole world of this notebook as a YAML table: a dozen nodes, small enough to keep in
-# your head. Knowledge is data here: you can correct it without touching code.
+# Here is the graph of this notebook as a YAML table. It has eleven nodes, few enough to remember. The
+# knowledge is data: you can correct it without changing code.
 
 # %%
 text = """
@@ -85,13 +85,13 @@ labels:
 graph = graph_from_dict(yaml.safe_load(text), "cats.yaml")
 
 # %% [markdown]
-# How to read it. A **group** is one question with one answer: an animal is a cat or a dog, its hair
-# is short or long. `below` says where the question is asked. The table of breeds has one column a
-# question: a Birman has long hair and a pointed coat. A *list* in a cell means that the breed comes
-# in several: a British Shorthair may be solid, tabby or pointed, and the breed alone does not tell
-# which. That list is the whole reason for the second half of the paper.
+# A **group** is one question with one answer: an animal is a cat or a dog, its hair is short or long.
+# `below` says where the question is asked. The table of breeds has one column for each question: a
+# Birman has long hair and a pointed coat. A *list* in a cell means that the breed comes in several
+# kinds: a British Shorthair may be solid, tabby or pointed, and the breed alone does not say which.
+# Because of this list the paper needs policy gradients (notebook 04).
 #
-# Figure 1 puts the two ways of learning side by side.
+# Figure 1 compares the two ways of learning.
 
 # %%
 path = ("animal", "cat", "Shorthair", "British Shorthair")
@@ -103,10 +103,10 @@ plt.show()
 # **Figure 1, and how to read it.** *Top:* two networks, two flat lists; the grey cat's label is
 # *British Shorthair*, the ginger cat's is *cat* (red outlines: the targets), and neither network
 # learns anything from the other's pictures. *Bottom:* blue nodes are labels of dataset a, yellow
-# ones of dataset b, green and pink ones are **augmented**: labels of no dataset, added from
-# knowledge of cats. The grey cat's target is the red path. The ginger cat's target is its first
-# step, *animal → cat*: the coarse picture helps to train a step that the fine picture takes too.
-# That shared step is where the datasets are joined.
+# ones of dataset b, green and pink ones are **augmented**: they are labels of no dataset, and come
+# from knowledge of cats. The grey cat's target is the red path. The ginger cat's target is its first
+# step, *animal → cat*: the coarse picture helps to train a step that the fine picture takes, too.
+# This shared step joins the datasets.
 #
 # (The colours follow the paper's caption of Figure 1. In all other drawings, as in its Figure 2:
 # root yellow, labels green, augmented nodes blue.)
@@ -151,12 +151,11 @@ for v in graph.nodes:  # parents come first in the file, so one pass finds any c
 # > **Deviation from the paper.** Section 3.2.1 assumes that the label sets do not overlap, $Y_a
 # > \cap Y_b = \emptyset$; Section 4.1 then uses flowers of which 8 labels are in both. We allow
 # > both cases: a label is a *node*, and any number of datasets may put a class on it. A label may
-# > also be an **inner** node, as *cat* is here: the paper's own graph has that, its definitions do
-# > not mention it.
+# > also be an **inner** node, as *cat* is here. The paper's own graph has inner labels, but its
+# > definitions do not mention them.
 #
-# What hangs below a node falls into **questions**: the competing groups of its children. Below
-# *cat* there are two, and they are independent of each other. Remember this: notebook 02 is about
-# nothing else.
+# The children of a node form **questions**: their competing groups. Below *cat* there are two, and
+# they are independent of each other. Notebook 02 is about this fact.
 
 # %% tags=["nbval-check-output"]
 for v in ("animal", "cat", "Shorthair"):
@@ -165,11 +164,10 @@ for v in ("animal", "cat", "Shorthair"):
 
 # %% [markdown]
 # Note the last line: at *Shorthair* the question "which breed?" has only two answers left, because
-# a Birman is not a child of *Shorthair*. Walking down the graph narrows the choice, exactly as in
-# the game of twenty questions.
+# a Birman is not a child of *Shorthair*. Each answer makes the later questions smaller.
 #
-# A file can be wrong, and a wrong graph would train without complaint. So every rule is checked on
-# loading, and the message names the file, the node and the rule. Here we misspell a colour.
+# A network can be trained on a wrong graph without any error. So every rule is checked when the file
+# is read, and the message names the file, the node and the rule. Here we misspell a colour.
 
 # %% tags=["nbval-check-output"]
 try:
@@ -200,11 +198,11 @@ for path in paths_to("British Shorthair"):
     print(" ∘ ".join(path))
 
 # %% [markdown]
-# Four paths: one through its hair, three through its possible colours, as in the paper's example. A
-# path answers *one* question below *cat*, not both: it is one of several ways to arrive at the
-# breed, not a full description of the animal.
+# There are four paths: one through its hair, three through its possible colours, as in the paper's
+# example. A path answers *one* question below *cat*, not both: it is one of several ways to arrive at
+# the breed, not a full description of the animal.
 #
-# Property: the core lists the same paths, and counting them needs no list: the number of paths to
+# Property: the core lists the same paths. To count them, no list is needed: the number of paths to
 # $v$ is the sum of the numbers of paths to its parents.
 
 # %% tags=["nbval-check-output"]
@@ -214,15 +212,22 @@ for label in graph.label_nodes():
     print(f"{label:<18} {graph.count_paths(label)} path(s)")
 
 # %% [markdown]
+# > **Deviation from the paper.** The paper closes every path with $\langle eop \rangle$, also the path
+# > of a coarse label. We treat the two kinds of label differently. At an **evaluated** label, one that
+# > a test may ask for, a path can stop: with certainty where nothing is left below, else by a learned
+# > decision (notebook 02). A **coarse** label means "at least this". Its path *animal ∘ cat* is only
+# > **reached**: the picture may show any cat, so nothing teaches the network to stop there.
+
+# %% [markdown]
 # ## 4 Competing nodes (Definition 3.1)
 #
 # > *u and w are competing nodes when u and w share a same ancestor node, and they are mutually
 # > exclusive in the taxonomy.*
 #
 # Read the first half literally: the root is an ancestor of every node, so *every* pair shares one.
-# The definition then rests on "mutually exclusive in the taxonomy" alone, and that is not something
-# the edges can tell: *Shorthair* and *Tabby-Color* are siblings just as *Shorthair* and *Longhair*
-# are, yet only the latter exclude each other.
+# Then only "mutually exclusive in the taxonomy" is left, and the edges do not show that: *Shorthair*
+# and *Tabby-Color* have the same parent, as *Shorthair* and *Longhair* have, yet only the latter two
+# exclude each other.
 #
 # > **Deviation from the paper.** Competition is an **annotation**, not a property of the edges: the
 # > YAML file names the groups, and $u$ and $w$ compete if and only if $u \neq w$ and $group(u) =
@@ -240,9 +245,9 @@ for u, w in (("Shorthair", "Longhair"), ("Shorthair", "Tabby-Color"), ("Tabby-Co
     print(f"{u} / {w}: {competing(u, w)}")
 
 # %% [markdown]
-# What the literal reading would do, in numbers: all 45 pairs below the root compete, and no label
-# that has two paths would have a deterministic one left, since *Shorthair* would compete with
-# *Tabby-Color* (section 5 says why that matters).
+# Under the literal reading all 45 pairs below the root compete. Then no label that has two paths would
+# have a deterministic one, since *Shorthair* would compete with *Tabby-Color* (section 5 says why that
+# matters).
 
 # %% tags=["nbval-check-output"]
 pairs = list(combinations(graph.nodes[1:], 2))
@@ -258,10 +263,10 @@ print("pairs:", len(pairs), "  share an ancestor:", sum(share_ancestor), "  comp
 # A path $P(v)$ is **nondeterministic** if there is *another* path $P'(v)$ to the same label with $u
 # \in P(v)$, $w \in P'(v)$ and $u, w$ competing. Else it is **deterministic**.
 #
-# In plain words: take the label as given and ask of each node on the path, "could this have been
-# otherwise?" All British Shorthairs have short hair, so the path through *Shorthair* is right for
-# every picture of one. The path through *Tabby-Color* is right for some pictures and wrong for
-# others: the label does not say which.
+# In plain words: the label is given. Ask for each node on the path, "could this be different?" All
+# British Shorthairs have short hair, so the path through *Shorthair* is right for each of their
+# pictures. The path through *Tabby-Color* is right for some pictures and wrong for others, and the
+# label does not say for which.
 
 # %% tags=["nbval-check-output"]
 def is_deterministic(path, ground_truth):
@@ -291,21 +296,21 @@ for label in graph.label_nodes():
     assert uncertain == [p for p in truth if not is_deterministic(p, truth)]
 
 # %% [markdown]
-# The whole little graph, then: an edge is **dashed** if it lies on nondeterministic paths only.
+# Here is the whole little graph. An edge is **dashed** if it lies on nondeterministic paths only.
 
 # %%
 fig = drawing.draw_graph(graph)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Follow the edges *into* a label: solid ones tell the network what every
-# picture of that label shows, dashed ones what some of them show. *Tabby-Color → Egyptian Mau* is
-# solid and *Tabby-Color → British Shorthair* dashed: **determinism belongs to a path, not to a
-# node**. So the Mau's pictures teach the network what tabby looks like, and with that knowledge it
-# may decide, picture by picture, whether a British Shorthair is tabby. Nobody ever labelled the
-# colour of a British Shorthair! Section 4.4 of the paper rests on this effect.
+# **How to read it.** Follow the edges *into* a label. Solid edges stand for what every picture of that
+# label shows, dashed ones for what some of them show. *Tabby-Color → Egyptian Mau* is solid and
+# *Tabby-Color → British Shorthair* is dashed: **determinism belongs to a path, not to a node**. So the
+# Mau's pictures teach the network what tabby looks like. With that knowledge it may decide for each
+# picture whether a British Shorthair is tabby, although nobody labelled the colour of a British
+# Shorthair. Section 4.4 of the paper uses this effect.
 #
-# Highlighting a path shows one prediction, or one explanation, in its context.
+# A highlighted path shows one prediction, or one explanation, in its context.
 
 # %%
 fig = drawing.draw_graph(graph, path=("animal", "cat", "Tabby-Color", "Egyptian Mau"))
@@ -351,15 +356,15 @@ fig = drawing.draw_graph(pet, labels=["British Shorthair"], sideways=True)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** From left to right. Each frame is a question; a frame with a single node is a
-# question that the breed settles (hair, head, body), a frame with several nodes is one that only
-# the picture can settle.
+# **How to read it.** Read from left to right. Each frame is a question. The breed answers a question
+# whose frame has a single node (hair, head, body). Only the picture can answer a question whose frame
+# has several nodes.
 
 # %% [markdown]
 # ## 7 How two datasets meet
 #
-# With both label sets on one graph, "who is coarser than whom" is a matter of looking at ancestors.
-# No label of the one needs to equal a label of the other.
+# With both label sets on one graph, the ancestors say which label is coarser than which. No label of
+# the one set needs to equal a label of the other.
 
 # %% tags=["nbval-check-output"]
 report = label_relations(graph, fine="breeds", coarse="species")
@@ -367,17 +372,17 @@ for what in ("shared", "coarser", "unrelated"):
     print(f"{what:<10}{report[what]}")
 
 # %% [markdown]
-# *cat* is coarser than all three breeds, *dog* is related to none of them: a picture of a dog still
-# teaches the first question. This report is the first thing to look at when you join two datasets
-# of your own (notebook 99).
+# *cat* is coarser than all three breeds. *dog* is related to none of them, but a picture of a dog still
+# teaches the first question. Look at this report first when you join two datasets of your own
+# (notebook 99). What a coarse picture teaches is the subject of notebook 05.
 
 # %% [markdown]
 # ## 8 Every graph we ship, in numbers
 #
 # For each file in `labelaug_core/graphs/`: nodes, edges, competing groups, labels (each node once),
-# the mean number of paths per label, and the share of those paths that is nondeterministic, that
-# is, the share that *teacher forcing* cannot use (training that feeds the right answer at every
-# step and asks for the next one: where the right answer is unknown there is nothing to feed).
+# the mean number of paths per label, and the share of these paths that is nondeterministic. *Teacher
+# forcing* cannot use these paths: it feeds the right answer at every step and asks for the next one,
+# so it needs to know the right answer.
 
 # %% tags=["nbval-check-output"]
 print(f"{'graph':<11}{'nodes':>6}{'edges':>7}{'groups':>8}{'labels':>8}{'paths/label':>13}{'nondeterministic':>18}")
@@ -391,7 +396,7 @@ for name, g in shipped.items():
     print(f"{name:<11}{numbers}{n_paths / len(labels):>13.2f}{n_uncertain / n_paths:>17.1%}")
 
 # %% [markdown]
-# Averages hide the breeds. For the pet graph, label by label:
+# The breeds differ much from the average. For the pet graph, label by label:
 
 # %%
 split = {label: pet.split_paths(label) for label in pet.label_nodes("oxford-iiit-pet")}
@@ -406,15 +411,14 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Left: breeds that come in all colours, where almost nothing is certain from
-# the label alone. Right: breeds whose every attribute is settled (a plain bar). They are the
-# teachers: the network learns from them what an attribute looks like, and applies it to the breeds
-# on the left.
+# **How to read it.** Left: breeds that come in all colours, for which the label alone settles almost
+# nothing. Right: breeds for which it settles every attribute (a plain bar). From these the network
+# learns what an attribute looks like, and it applies that to the breeds on the left.
 #
 # The ablation of Section 4.5 makes graphs smaller, by 36 % and by 63 % of the augmented nodes.
 #
-# > **Deviation from the paper.** It does not say which nodes went. Our rule drops whole questions,
-# > first those that the label answers least often; every label stays reachable.
+# > **Deviation from the paper.** It does not say which nodes were removed. Our rule removes whole
+# > questions, first those that the label answers least often. Every label stays reachable.
 
 # %% tags=["nbval-check-output"]
 for fraction in (0.0, 0.36, 0.63):
@@ -425,9 +429,9 @@ for fraction in (0.0, 0.36, 0.63):
 # %% [markdown]
 # ## 9 The symbols, on one page
 #
-# The paper's letters, with the shapes that the comments of notebooks 02 to 04 give. Two letters do
-# double duty in the paper, and we keep them: $f$ with a time is a state, without one the features;
-# $S_u$ is a set of competitors, $S$ a set of labels.
+# The table has the paper's letters, with the shapes that the comments of notebooks 02 to 06 give. Two
+# letters have two meanings in the paper, and we keep them: $f$ with a time is a state, without one the
+# features; $S_u$ is a set of competitors, $S$ a set of labels.
 #
 # | symbol | shape | what it is |
 # |---|---|---|
@@ -438,8 +442,8 @@ for fraction in (0.0, 0.36, 0.63):
 # | $e_t$, $f_t$ | [B, H] | the vector of the node fed at step $t$; the decoder's state after it |
 # | $z_u$, $p_u$ | [B, E] | score and block softmax of each **slot**: an answer at one place of the tree of all paths |
 # | $p(P)$, $r(P)$ | [B, P] | probability and reward of each of the $P$ paths |
-# | $p(y)$ | [B, K] | probability of each of the $K$ labels, summed over its paths |
-# | $n_v$ | [states] | the number of questions (blocks) at a node |
+# | $p(y)$ | [B, K] | probability of each of the $K$ labels, summed over its paths; of a coarse label: that it is reached |
+# | $n_v$ | [states] | the number of questions at a node ($\langle eop \rangle$ is none) |
 # | $b$; $\alpha$, $\beta$; $r_{tf}$ | numbers | baseline; weights of $L_d$ and $L_{nd}$; teacher-force rate |
 #
 # In the comments, `[B, E]` means a tensor with $B$ rows and $E$ columns: $B$ samples, $E$ slots,
@@ -448,9 +452,9 @@ for fraction in (0.0, 0.36, 0.63):
 # ## What to take away
 #
 # 1. Labels of different datasets become nodes of one graph; augmented nodes connect them.
-# 2. A prediction is a path. A label has several ground-truth paths, one for each way of arriving at it.
+# 2. A prediction is a path. A label can have several ground-truth paths, one for each way of arriving at it.
 # 3. Competition is knowledge (groups), not structure (edges).
-# 4. A path is deterministic if the label alone settles every answer on it. Only such paths can be taught by force.
+# 4. A path is deterministic if the label alone settles every answer on it. Teacher forcing can use only such paths.
 #
 # ## Exercises
 #
