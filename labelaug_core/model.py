@@ -174,9 +174,11 @@ class LabelAug(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def load(cls, folder: str | Path, encoder: nn.Module | None = None) -> LabelAug:
-        """The model that was saved in a folder; nothing in it is run. encoder: the module, if it was trained with one.
+        """The model that was saved in a folder, on the CPU; nothing in the folder is run.
 
-        Raises DataError naming every file that is missing or damaged.
+        encoder: a module like the one that it was trained with, if that was no name; its weights are in the folder.
+
+        Raises DataError naming every file that is missing or damaged, ValueError where the module is missing.
         """
         return saved.load(cls, Path(folder), encoder)
 

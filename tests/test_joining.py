@@ -274,7 +274,7 @@ def test_folders_named_by_a_number_are_found(mine, monkeypatch):
     (mine / "fine").rename(mine / "2023")
     (mine / "coarse").rename(mine / "0")
     (mine / "2023/beagle").rename(mine / "2023/1999")  # a class, too
-    given = {"fine": 2023, "coarse": 0, "image_size": 8}  # papermill reads `-p fine_folder 2023` as a number
+    given = {"fine": 2023, "coarse": 0, "image_size": 8}  # papermill reads `-p fine_data 2023` as a number
     graph = folder.graph_for("graph.yaml", given, hypernyms=nothing)
     assert "1999" in graph.labels["fine"] and load_graph("graph.yaml") == graph
     assert len(folder.load(graph, given).train) == 16
