@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from companion.controls import shuffled
 from companion.datasets import arxiv, cifar100, critters, flower, notes, pet
 from companion.methods import GROUPS
 from PIL import Image
@@ -314,6 +315,16 @@ def test_the_cifar100_graph_answers_every_question_for_every_class():
     for above in graph.label_nodes("cifar100-superclasses"):  # attributes say more than the superclass does
         assert len({answers[v] for v in graph.children(above)}) > 1
     assert all(len(graph.children(v)) > 1 for v in graph.augmented)
+
+
+@pytest.mark.parametrize("group, coarse", [("cifar100", "cifar100-superclasses"), ("flower", "flowers-17")])
+def test_shuffled_attributes_leave_the_coarse_labels_true(group, coarse):
+    graph = load_graph(group)
+    mixed = shuffled(graph, seed=1)
+    for v in graph.label_nodes(coarse):
+        assert mixed.descendants(v) == graph.descendants(v)
+    moved = [v for v in graph.label_nodes() if set(mixed.parents[v]) != set(graph.parents[v])]
+    assert len(moved) > 80 and sorted(map(len, mixed.parents.values())) == sorted(map(len, graph.parents.values()))
 
 
 # ---- arXiv ------------------------------------------------------------

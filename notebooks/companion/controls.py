@@ -164,13 +164,16 @@ def trim(graph: LabelGraph, fraction: float) -> LabelGraph:
 def shuffled(graph: LabelGraph, seed: int) -> LabelGraph:
     """Same shape, wrong knowledge: inside each group, the labels' rows (their parents) change hands at random.
 
-    The control for "is it the knowledge?": every count of the graph stays, its meaning goes.
+    The control for "is it the knowledge?": every count of the graph stays, its meaning goes. Questions that have labels
+    among their answers (which superclass, which genus?) keep theirs: coarse labels stay true.
     """
     rng, parents, labels = random.Random(seed), dict(graph.parents), set(graph.label_nodes())
+    true = {graph.group[v] for v in labels}
     for g in graph.exclusive:
         rows = [v for v in graph.nodes if v in labels and graph.group.get(v) == g and len(graph.parents[v]) > 1]
         for v, source in zip(rows, rng.sample(rows, len(rows)), strict=True):
-            parents[v] = graph.parents[source]
+            kept = [p for p in graph.parents[v] if graph.group.get(p) in true]
+            parents[v] = (*kept, *(p for p in graph.parents[source] if graph.group.get(p) not in true))
     return replace(graph, parents=parents)
 
 

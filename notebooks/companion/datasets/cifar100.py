@@ -30,7 +30,7 @@ FINE, COARSE = "cifar100", "cifar100-superclasses"
 
 
 class Enlarged:
-    """Small images, enlarged (bicubic) when asked: an index array -> uint8 [n, S, S, 3]; one index -> uint8 [S, S, 3]."""
+    """Small images, enlarged when asked (bicubic): an index array -> uint8 [n, S, S, 3], one index -> [S, S, 3]."""
 
     def __init__(self, images: np.ndarray, size: int):
         self.images, self.size, self.key = images, size, f"rgb8-{images.shape[1]}-to-{size}"

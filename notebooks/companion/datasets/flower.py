@@ -75,10 +75,10 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     """The FlowerFusion task: fine = 102 Category Flower (trnid trains, tstid tests), coarse = the 17.
 
     Its part `valid` is not used. settings: image_size, squash, shrink (see image_task), download, coarse_part and
-    keep_copies. coarse_part: `all` 1,360 images; `trn1` the 680 of Table 1; `shared` the paper's 1,180 - 1,020 = 160 as we read
-    them, of the 8 labels that both sets have the first 20 images of trn1 each. Many photographs stand in both sets:
-    images of the 17 that look like a test image of the 102 are dropped first, unless keep_copies is true, as the paper
-    had it. Task.fine_only() drops the 17. Raises DataError.
+    keep_copies. coarse_part: `all` 1,360 images; `trn1` the 680 of Table 1; `shared` the paper's 1,180 - 1,020 = 160
+    as we read them, of the 8 labels that both sets have the first 20 images of trn1 each. Many photographs stand in
+    both sets: images of the 17 that look like a test image of the 102 are dropped first, unless keep_copies is true,
+    as in the paper. Task.fine_only() drops the 17. Raises DataError.
     """
     chosen = settings.get("coarse_part", "all")
     if chosen not in COARSE_PARTS:
