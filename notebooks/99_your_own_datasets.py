@@ -361,7 +361,7 @@ rows = np.array(
 )  # a random one of each of three classes
 explanations = model.explain(task.test.take(rows).inputs)
 shown = task.test.inputs[rows]
-show(shown, [f"{test[1][r]}\ndecoded: {e.path[-1]}" for r, e in zip(rows, explanations, strict=True)])
+show(shown, [f"{test[1][r]}\n→ {e.path[-1]}" for r, e in zip(rows, explanations, strict=True)], "truth → decoded")
 for r, e in zip(rows, explanations, strict=True):
     print(f"{task.test.ids[r]}, in truth {test[1][r]}:\n{e}\n")
 
