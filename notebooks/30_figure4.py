@@ -15,12 +15,12 @@
 # # 30 · Figure 4: see the decision
 #
 # *What you will learn:* what the model decided on its way to a label, for any image: which questions it asked, with
-# which probability, and what came second. *What it needs:* nothing for `toy`; the images in `$LABELAUG_DATA` for
-# `cpu`. *How long:* half a minute on `toy`, two minutes on `cpu`.
+# which probability, and which answer came second. *What it needs:* nothing for `toy`; the images in `$LABELAUG_DATA`
+# for `cpu`. *How long:* half a minute on `toy`, two minutes on `cpu`.
 #
-# A plain classifier says *Bengal, 0.83*. A path says *cat, then Tabby-Color, then Bengal*, each step with a probability
-# of its own. The paper's Figure 4 shows, for three augmented nodes, test images whose decoded path goes through them.
-# Here it is made by rule and seed, never by hand: **any node, any group, right and wrong predictions alike**.
+# A plain classifier says *Bengal, 0.83*. A path says *cat, then Tabby-Color, then Bengal*, and each step has a
+# probability. The paper's Figure 4 shows, for three augmented nodes, test images whose decoded path goes through them.
+# Here a rule and a seed choose the images: **any node, any group, right and wrong predictions alike**.
 
 # %% tags=["parameters"]
 profile = "toy"  # toy, cpu, paper
@@ -40,24 +40,25 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from companion.drawing import choose_for_figure_4, draw_graph, draw_steps, figure_4
+from companion.interpret import explain_split
 from companion.records import profiles
 from companion.runs import load_task, trained
-from companion.drawing import choose_for_figure_4, draw_graph, draw_steps, figure_4
-from labelaug_core.encoders import build_encoder
-from labelaug_core.explain import explain, format_explanation
 from companion.tables.writing import write_figure
-from labelaug_core.training import to_tensor
+from companion.widgets import explorer
+from labelaug_core.encoders import build_encoder
+from labelaug_core.explain import explain
 
 profiles.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
-groups = [g for g, spec in profiles.load_profile(profile)["groups"].items() if g in nodes and "needs" not in spec]
+groups = [g for g in profiles.load_profile(profile)["groups"] if g in nodes]
 shown = [group] if group else groups
 torch.set_num_threads(1)
 
 # %% [markdown]
 # ## Train one model a group
 #
-# One seed, as a cell of Table 3 is trained; a model that was trained before is read from the cache. Where the encoder is
-# frozen, the model works on cached features; to draw the images we load them a second time, as they are.
+# One seed is trained as a cell of Table 3 is. Its weights are kept, so a second run reads them. Where the encoder is
+# frozen, the model works on features; to draw the images we load them a second time, as they are.
 
 # %%
 models, tasks, images = {}, {}, {}
@@ -70,26 +71,20 @@ for g in shown:
 # %% [markdown]
 # ## Decode every test image
 #
-# > **Deviation from the paper.** Its figure shows the paths that Algorithm 2 decodes. Algorithm 2 asks, at each node,
-# > the question whose best answer is most probable, so a question the model is unsure of is *seldom asked*: the more
-# > questions a graph has, the seldomer is any one of them on the path, and a nondeterministic one seldomest. Both counts
-# > stand beside each row. To see the answer all the same, we also **ask**: the best path through the node's question to
-# > the label that Algorithm 2 predicts. A dashed frame says that the path was asked for.
+# > **Deviation from the paper.** Its figure shows the paths that Algorithm 2 decodes. At each node Algorithm 2 asks the
+# > question whose best answer is most probable. So it *seldom asks* a question of which the model is unsure, and the
+# > more questions a graph has, the seldomer it asks any one of them. We therefore also **ask**: the best path through
+# > the node's question to the label that Algorithm 2 predicts. Such a path has a dashed frame. Both counts stand beside
+# > each row.
+
 
 # %%
-def decode(g: str, through: str | None) -> list:
-    """The explanation of every test image of the group."""
-    test, device = tasks[g].test, next(models[g].parameters()).device
-    parts = np.array_split(np.arange(len(test)), len(test) // 256 + 1)
-    return [e for rows in parts for e in explain(models[g], to_tensor(test, rows, device), through)]
-
-
 def figure_rows(g: str) -> dict:
     """node -> (how many paths go through it, [(image, explanation, true label)])."""
     task, asked, rows = tasks[g], {}, {}
     for node in nodes[g]:
         question = task.graph.group[node]
-        asked[question] = asked.get(question) or decode(g, question)
+        asked[question] = asked.get(question) or explain_split(models[g], task.test, question)
         found = [e for e in asked[question] if node in e.path]
         own = [e for e in found if e.greedy]
         kinds = [(sum(e.deterministic for e in es), sum(not e.deterministic for e in es)) for es in (own, found)]
@@ -99,12 +94,13 @@ def figure_rows(g: str) -> dict:
         rows[node] = (note, cells)
     return rows
 
+
 # %% [markdown]
 # ## Figure 4
 #
-# Blue: a deterministic path, the label alone settles the answer. Green: a nondeterministic one, the *picture* had to
-# settle it. Half of the images are of each kind where there are enough; red marks a wrong label. Below each image: the
-# predicted label and the probability of the step to the row's node.
+# Blue: a deterministic path, the label alone fixes the answer. Green: a nondeterministic path, the *picture* had to
+# decide. Half of the images are of each kind where there are enough. Red marks a wrong label. Below each image stand
+# the predicted label and the probability of the step to the row's node.
 
 # %%
 for g in shown:
@@ -113,27 +109,27 @@ for g in shown:
     plt.show()
 
 # %% [markdown]
-# **How to read it.** Look along the green images of a row: is the node true of them? That is the question of Sec. 4.4;
-# on drawn animals it has an answer (notebook 31), on photographs your eyes have it. The probability below an image is
-# that of the step alone, before the label is known: an asked path can take a step of low probability because no
-# likelier step leads to the predicted label.
+# **How to read it.** Look along the green images of a row: is the node true of them? That is the question of Sec. 4.4.
+# On drawn animals notebook 31 answers it; on photographs your eyes do. The probability below an image is that of the
+# step alone, before the label is known. So an asked path can take an improbable step: no more probable one leads to the
+# predicted label.
 #
 # ## One decision, step by step
 #
-# Three test images, drawn at random. First as text: each step's question, its answer, the probability, the runner-up;
-# then the probability of the label over *all* its paths, and the likeliest other path to it.
+# Three test images, drawn at random. First as text: each step's question, its answer, the probability and the
+# runner-up. Then follow the probability of the label over *all* its paths and the most probable other path to it.
 
 # %%
 g = shown[0]
 task, model = tasks[g], models[g]
 some = np.random.default_rng(seed).choice(len(task.test), 3, replace=False)
-explanations = explain(model, to_tensor(task.test, some, next(model.parameters()).device))
+explanations = explain_split(model, task.test.take(some))
 for i, e in zip(some, explanations, strict=True):
     print(f"{task.test.ids[i]}, in truth {task.labels[task.test.y[i]]}")
-    print(format_explanation(e), "\n")
+    print(e, "\n")
 
 # %% [markdown]
-# As bars: to the right the answer that was taken, to the left, in grey, its strongest rival.
+# As bars: to the right the answer that was taken, to the left, in grey, its runner-up.
 
 # %%
 figure, axes = plt.subplots(3, 2, figsize=(8, 5.4), width_ratios=[1, 3])
@@ -153,24 +149,22 @@ _ = draw_graph(task.graph, labels=[explanations[0].path[-1]], path=explanations[
 # %% [markdown]
 # ## Ask it yourself
 #
-# Pick a test image, or upload one of yours. (In a notebook that is running: `make lab`.)
+# Pick a test image, or upload one of yours. This needs a running notebook (`make lab`).
 
 # %%
-from companion.widgets import explorer
-
-frozen = profiles.cell_settings(profile, g, dataset, method)["encoder"]
-encode = build_encoder(frozen).eval() if frozen.get("tune") == "frozen" else torch.nn.Identity()
+encoder = profiles.cell_settings(profile, g, dataset, method)["encoder"]
+encode = build_encoder(encoder).eval() if encoder.get("tune") == "frozen" else torch.nn.Identity()
 
 
 @torch.no_grad()
 def explain_one(image):
     """uint8 [1, S, S, 3] -> its Explanation."""
-    return explain(model, encode(torch.from_numpy(image.copy())))[0]
+    return explain(model, encode(torch.from_numpy(image.copy())).to(next(model.parameters()).device))[0]
 
 
 pick = np.random.default_rng(seed).choice(len(task.test), min(40, len(task.test)), replace=False)
 explorer(images[g][pick], [f"{task.test.ids[i]}: {task.labels[task.test.y[i]]}" for i in pick], explain_one)
 
 # %% [markdown]
-# **What it does not tell.** A path says which answers the model gave, not which pixels made it give them; and a right
-# label may come by a wrong answer. How often that happens is counted in notebook 31.
+# **What it does not tell.** A path says which answers the model gave. It does not say which pixels made it give them. A
+# right label may also come by a wrong answer: notebook 31 counts how often.

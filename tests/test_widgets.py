@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from companion import widgets
+from companion.records.profiles import RecordError
 from PIL import Image
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.support.ui import Select
@@ -161,3 +162,6 @@ def test_ratings_on_disk(tmp_path):
     assert sorted(kept) == [["Ann, Dr.", "no"], ["bob", "yes"]]
     assert [p.name for p in file.parent.iterdir()] == ["ratings.csv"]
     assert len(pd.read_csv(file)) == 3
+    file.write_text("group,node,picture\npet,Tabby-Color,a.jpg\n")
+    with pytest.raises(RecordError, match="ratings.csv: no column image, rater, verdict"):
+        widgets.read_ratings(file)

@@ -1,15 +1,21 @@
 """Pictures of label graphs, the path decoder and explanations, after the paper's Figures 1 to 4 (an inch a unit)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
 import matplotlib.pyplot as plt
-import numpy as np
 import networkx as nx
+import numpy as np
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 from matplotlib.path import Path as Curve
 
 from companion.fonts import use_fonts_for
 from labelaug_core.graph import LabelGraph
+
+if TYPE_CHECKING:  # it imports torch, which no drawing needs
+    from labelaug_core.explain import Explanation, Step
 
 YELLOW, GREEN, BLUE, PINK, PALE = "#f9dd77", "#b1dca4", "#b4d1f0", "#f4c1d6", "#e4e4e4"
 RED, GREY, INK, FULL = "#c8242f", "#777777", "#555555", dict(left=0, right=1, bottom=0, top=1)
@@ -21,13 +27,16 @@ def _width(text: str) -> float:
     return 0.073 * sum(1 + (east_asian_width(c) in "WF") for c in text) + 0.22
 
 
-def _fit(fig, ax, left: float, right: float, bottom: float, top: float):
+def _fit(fig, ax, left: float, right: float, bottom: float, top: float) -> plt.Figure:
+    """Show this part of the axes, an inch a unit, without a frame."""
     fig.set_size_inches(right - left, top - bottom)
     ax.axis("off")
-    return ax.set(xlim=(left, right), ylim=(bottom, top)) and fig
+    ax.set(xlim=(left, right), ylim=(bottom, top))
+    return fig
 
 
 def _box(ax, at, text: str, color: str, width: float = 0, height: float = 0.3, edge: str = INK, math=False) -> None:
+    """A node: text in a rounded box around `at`; math: the text may hold mathematics."""
     w, h = (width or _width(text)) - 0.1, height - 0.1
     ax.add_patch(
         FancyBboxPatch(
@@ -45,6 +54,7 @@ def _box(ax, at, text: str, color: str, width: float = 0, height: float = 0.3, e
 
 
 def _frame(ax, left: float, right: float, bottom: float, top: float) -> None:
+    """The light ground of a competing group."""
     style = dict(boxstyle="round,pad=0.02", fc="#f5f5f2", ec="#c9c9c4", lw=0.8, zorder=1)
     ax.add_patch(FancyBboxPatch((left, bottom), right - left, top - bottom, **style))
 
@@ -95,12 +105,13 @@ def edge_kinds(graph: LabelGraph, labels: list[str]) -> dict[tuple[str, str], bo
 
 def draw_graph(
     graph: LabelGraph, labels=None, nodes=None, path=(), color=None, sideways=False, onto=None, shift=(0, 0)
-):
+) -> plt.Figure | None:
     """Draw a label graph, or what lies on the way to some labels, as in Figure 2; returns the figure.
 
-    Root yellow, labels green, augmented blue; edges on nondeterministic paths only are dashed; a frame is a competing
-    group. labels: draw the way to these (default: all); nodes: no others; path: highlight it; color: node -> colour;
-    sideways: root on the left; onto, shift: draw on these axes, moved by that.
+    The root is yellow, labels are green, augmented nodes blue. Edges on nondeterministic paths only are dashed. A frame
+    is a competing group. labels: draw the way to these (default: all); nodes: draw no others; path: the nodes of a path
+    to highlight; color: node -> colour; sideways: the root is on the left. onto, shift: draw on these axes, moved by
+    (x, y) inches; nothing is returned. Raises GraphError for an unknown label, or where there are too many paths.
     """
     use_fonts_for(graph.nodes)
     kinds = edge_kinds(graph, list(labels or graph.label_nodes()))
@@ -128,7 +139,8 @@ def draw_graph(
         own = YELLOW if v == graph.root else BLUE if v in graph.augmented else GREEN
         _box(ax, at[v], v, (color or {}).get(v, own), edge=RED if v in path else INK)
     right, bottom = max(at[v][0] + half[v] for v in keep), min(y for _, y in at.values())
-    return fig and _fit(fig, ax, left - 0.15, right + 0.3, bottom - 0.35, max(y for _, y in at.values()) + 0.5)
+    if fig is not None:
+        return _fit(fig, ax, left - 0.15, right + 0.3, bottom - 0.35, max(y for _, y in at.values()) + 0.5)
 
 
 def _photo(ax, x: float, y: float, fur: str = "#8e9db3") -> None:
@@ -148,8 +160,11 @@ def _photo(ax, x: float, y: float, fur: str = "#8e9db3") -> None:
         ax.plot([x + a / 6, x + a], [y - 0.1, y + b], color="#444444", lw=0.6, zorder=8)
 
 
-def figure_1(graph: LabelGraph, path, fine: str, coarse: str):
-    """Figure 1: a flat classifier for each dataset (top) against one path on a joint label graph (bottom)."""
+def figure_1(graph: LabelGraph, path, fine: str, coarse: str) -> plt.Figure:
+    """Figure 1: a flat classifier for each dataset (top) against one path on a joint label graph (bottom).
+
+    path: the nodes of the path to highlight; fine, coarse: the names of the graph's two label sets.
+    """
     fig, ax = plt.subplots(gridspec_kw=FULL)
     groups = list(dict.fromkeys(graph.group[v] for v in graph.augmented))
     color = {v: (GREEN, PINK)[groups.index(graph.group[v]) % 2] for v in graph.augmented} | {graph.root: PALE}
@@ -176,7 +191,7 @@ def figure_1(graph: LabelGraph, path, fine: str, coarse: str):
     return _fit(fig, ax, -4.6, 5.0, -5.95, 1.55)
 
 
-def figure_3(steps: list[tuple[str, str, dict[str, dict[str, float]]]]):
+def figure_3(steps: list[tuple[str, str, dict[str, dict[str, float]]]]) -> plt.Figure:
     """Figure 3: encoder, GRU steps, block softmax. steps: the node fed in, the answer chosen, {block: {answer: p}}."""
     fig, ax = plt.subplots(gridspec_kw=FULL)
     _photo(ax, 0, 0)
@@ -218,7 +233,7 @@ def figure_3(steps: list[tuple[str, str, dict[str, dict[str, float]]]]):
     return _fit(fig, ax, -0.6, last + 1.0, -1.3, highest + 0.1)
 
 
-def draw_steps(ax, steps) -> None:
+def draw_steps(ax: plt.Axes, steps: list[Step]) -> None:
     """The steps of an explanation as bars: to the right the answer taken, to the left, in grey, its runner-up."""
     for i, s in enumerate(reversed(steps)):
         ax.barh([i, i], [s.p, -s.runner_up_p], color=["#2a7f9e", "0.8"])
@@ -232,8 +247,8 @@ def draw_steps(ax, steps) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def choose_for_figure_4(explanations: list, node: str, n: int, seed: int) -> list[int]:
-    """At most n of the samples whose path goes through the node, by rule and seed (Figure 4).
+def choose_for_figure_4(explanations: list[Explanation], node: str, n: int, seed: int) -> list[int]:
+    """Indices of at most n of the samples whose path goes through the node, by rule and seed (Figure 4).
 
     Half of them on deterministic and half on nondeterministic paths where there are enough of both; Algorithm 2's own
     paths before those that were asked for; among equals at random. Right or wrong plays no part.
@@ -248,7 +263,7 @@ def choose_for_figure_4(explanations: list, node: str, n: int, seed: int) -> lis
 CERTAIN, UNCERTAIN = "#2f6db5", "#2e9b48"  # frames of Figure 4: deterministic, nondeterministic
 
 
-def figure_4(rows, width: int = 8):
+def figure_4(rows: dict[str, tuple[str, list[tuple]]], width: int = 8) -> plt.Figure:
     """Figure 4: images whose path goes through a node, a row a node.
 
     rows: node -> (a note, [(image uint8 [S, S, 3], its Explanation, the true label)]), at most `width` images.

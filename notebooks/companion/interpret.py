@@ -1,4 +1,4 @@
-"""Is the decision right, are its probabilities calibrated, how far off are its mistakes? Functions of predictions alone.
+"""Is the decision right, are its probabilities calibrated, how far off are its mistakes? Functions of predictions.
 
 Predictions are those beside the records: label, path and, where the true attributes are known, log p of every path.
 Samples are test images; `truth` is the true node of every group of each of them, as drawn (Sec. 4.4).
@@ -15,9 +15,22 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.proportion import proportion_confint
 
 from companion.tables.statistics import crossed, influence
-from labelaug_core.explain import best_through, path_nodes
+from labelaug_core.data import Split
+from labelaug_core.explain import Explanation, best_through, explain, path_nodes
 from labelaug_core.graph import LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
+from labelaug_core.training import Classifier, to_tensor
+
+
+def explain_split(model: Classifier, split: Split, through: str | None = None, batch: int = 256) -> list[Explanation]:
+    """The Explanation of every sample of a split, in its order; through: a competing group (`explain`)."""
+    device, rows = next(model.parameters()).device, np.arange(len(split))
+    return [
+        e
+        for i in range(0, len(split), batch)
+        for e in explain(model, to_tensor(split, rows[i : i + batch], device), through)
+    ]
+
 
 # -- path correctness (Sec. 4.4) ------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -12,17 +13,18 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from labelaug_core.images import centre_square
 from companion.drawing import draw_steps
-from labelaug_core.explain import format_explanation
-from labelaug_core.cache import write_files
 from companion.interpret import VERDICTS
+from companion.records.profiles import RecordError
+from labelaug_core.cache import write_files
+from labelaug_core.explain import Explanation
+from labelaug_core.images import centre_square
 
 COLUMNS = ["group", "node", "image", "rater", "verdict"]
 
 
 def png(image: np.ndarray, size: int = 280) -> bytes:
-    """uint8 [S, S, 3] as PNG; small drawings are enlarged without blur."""
+    """uint8 [S, S, 3] as PNG; drawings below half of `size` pixels are enlarged to it without blur."""
     picture, buffer = Image.fromarray(image), io.BytesIO()
     if len(image) < size // 2:
         picture = picture.resize((size, size), Image.Resampling.NEAREST)
@@ -31,13 +33,21 @@ def png(image: np.ndarray, size: int = 280) -> bytes:
 
 
 def read_ratings(file: Path, group: str | None = None, node: str | None = None) -> pd.DataFrame:
-    """All ratings in the file (of one node); none if there is no file."""
+    """All ratings in the file (of one node of a group), columns COLUMNS; none if there is no file.
+
+    Raises RecordError naming the columns that the file lacks.
+    """
     table = pd.read_csv(file, dtype=str) if Path(file).is_file() else pd.DataFrame(columns=COLUMNS, dtype=str)
+    if lacking := [c for c in COLUMNS if c not in table]:
+        raise RecordError(f"{Path(file).name}: no column {', '.join(lacking)}; the first line is {','.join(COLUMNS)}")
     return table[(table["group"] == group) & (table["node"] == node)] if group else table
 
 
 def write_rating(file: Path, rating: dict[str, str]) -> None:
-    """Add one rating; the rater's earlier one of the same image and node gives way. Never leaves half a file."""
+    """Add one rating (COLUMNS -> texts); it replaces the rater's earlier one of the same image and node.
+
+    The file is written whole or not at all. Raises OSError naming it.
+    """
     table = pd.concat([read_ratings(file), pd.DataFrame([rating], columns=COLUMNS)])
     table = table.drop_duplicates(COLUMNS[:-1], keep="last")
     write_files({file: table.to_csv(index=False).encode()})
@@ -46,8 +56,8 @@ def write_rating(file: Path, rating: dict[str, str]) -> None:
 def rater(images, ids: list[str], group: str, node: str, file: Path) -> widgets.Widget:
     """A page that shows one image after another, asks whether it shows the node, and saves each answer at once.
 
-    images: uint8 [n, S, S, 3]; ids: their names. Neither the predicted nor the true label is shown. A rater who comes
-    back (same name, same file) goes on at the first image not yet judged.
+    images: n of uint8 [S, S, 3]; ids: their names; file: the ratings. Neither the predicted nor the true label is
+    shown. A rater who comes back (same name, same file) goes on at the first image not yet judged.
     """
     name = widgets.Text(placeholder="your name", description="rater", continuous_update=False)
     picture, told = widgets.Image(format="png", width=280), widgets.HTML()
@@ -94,7 +104,7 @@ def rater(images, ids: list[str], group: str, node: str, file: Path) -> widgets.
     return widgets.VBox([name, picture, told, widgets.HBox([*buttons, back])])
 
 
-def explorer(images, names: list[str], explain_one) -> widgets.Widget:
+def explorer(images: np.ndarray, names: list[str], explain_one: Callable[[np.ndarray], Explanation]) -> widgets.Widget:
     """A page to pick a test image, or to upload one, and to see its path: bars, text.
 
     images: uint8 [n, S, S, 3]; names: one each; explain_one: a function from uint8 [1, S, S, 3] to an Explanation.
@@ -115,7 +125,7 @@ def explorer(images, names: list[str], explain_one) -> widgets.Widget:
         figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
         plt.close(figure)
         picture.value, bars.value = png(image), buffer.getvalue()
-        told.value = f"<pre>{escape(format_explanation(e))}</pre>"
+        told.value = f"<pre>{escape(str(e))}</pre>"
 
     def read(change):
         try:
