@@ -374,7 +374,7 @@ pet = load_graph("pet")
 breeds, rng = pet.label_nodes("oxford-iiit-pet"), random.Random(seed)
 for k in (2, 4, 8, 37):
     found = 0
-    for draw in range(100):
+    for _ in range(100):
         t = PrefixTree(pet, rng.sample(breeds, k))
         lone = torch.bincount(t.block_state, weights=(t.block_size == 1).double())  # one-answer questions  [S]
         found += bool(((lone > 0) & (lone < torch.bincount(t.block_state))).any())

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from labelaug_core import losses
 from labelaug_core.block_softmax import block_log_softmax
+from labelaug_core.decoder import greedy
 from labelaug_core.graph import EOP, GraphError, LabelGraph
 from labelaug_core.graph_file import load_graph
-from labelaug_core.decoder import greedy
 from labelaug_core.label_aug import OBJECTIVES, PathHead, PathSettings
 from labelaug_core.prefix_tree import PrefixTree
 

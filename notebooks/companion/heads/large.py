@@ -213,7 +213,7 @@ class SampledPathHead(nn.Module):
             )
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
-        """-log p(label | x), of a coarse label that it is reached: features [B, d], y [B] indices into labels -> scalar.
+        """-log p(label | x), of a coarse label that it is reached: features [B, d], y [B] label indices -> scalar.
 
         Exact for a label with at most k paths. For others p is estimated by k paths drawn uniformly: that estimate
         is unbiased, and its -log is in expectation an upper bound that tightens with k.

@@ -162,8 +162,9 @@ def cells(profile: str, group: str | None = None, part: str = "cells", question:
     """All cells of a part of the profile (of one group): {group, dataset, method, option}, in the profile's order.
 
     part: `cells`, those of Tables 2 and 3; `ablations`, those of Table 4; `beyond`, those of the questions beyond the
-    paper (`question`: of that one alone); `tuning`, those on which settings were chosen (validation data only); `primary`, the comparisons that the
-    paper's claim asks for, a family of their own in the statistics. Each cell is listed once.
+    paper (`question`: of that one alone); `tuning`, those on which settings were chosen (validation data only);
+    `primary`, the comparisons that the paper's claim asks for, a family of their own in the statistics. Each cell is
+    listed once.
     Raises RecordError for an unknown group or part.
     """
     spec = load_profile(profile)

@@ -47,9 +47,9 @@ def came_out_again(before: str, now: str) -> tuple[int, list[str]]:
     """Two versions of a table. -> how many numbers the first one has, and a line for each that is not the same now."""
     then, found = numbers(before), numbers(now)
     other = {key: value for key, value in then.items() if found.get(key) != value}
+    now = {key: f"{found[key]:.2f}" if key in found else "missing" for key in other}
     return len(then), [
-        f"{row}, {column}: published {value:.2f}, now {f'{found[row, column]:.2f}' if (row, column) in found else 'missing'}"
-        for (row, column), value in other.items()
+        f"{row}, {column}: published {value:.2f}, now {now[row, column]}" for (row, column), value in other.items()
     ]
 
 

@@ -87,7 +87,7 @@ def read(results: Path, name: str) -> Record:
 
 
 def read_json(path: Path) -> dict:
-    """What the JSON file of a record says. Raises RecordError for one that is missing, damaged or of another version."""
+    """What the JSON file of a record says. Raises RecordError where it is missing, damaged or of another version."""
     if not path.is_file():
         raise RecordError(f"{path.name}: no record; run its cell")
     try:

@@ -1,4 +1,4 @@
-"""The five questions beyond the paper (notebooks 41 to 45): their rows, from the records or else as they are committed."""
+"""The five questions beyond the paper (notebooks 41 to 45): their rows, from the records or as committed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def question(profile: str, name: str) -> tuple[pd.DataFrame, list[str]]:
     """A question's rows, and of each group of the profile a sentence that says where they come from.
 
     Rows are those of companion.tables.engine.results_table, each group a family of its own, with three columns more:
-    `name`, `data` (texts) and `flat...`, the difference to the flat softmax on the same joined data. A group with all its
-    records is written to results/<profile>/beyond_<name>.csv. Of any other group the rows in that file are shown.
+    `name`, `data` (texts) and `flat...`, the difference to the flat softmax on the same joined data. A group with all
+    its records is written to results/<profile>/beyond_<name>.csv. Of any other group the rows in that file are shown.
     """
     path, every = table_path(profile, name), profiles.cells(profile, part="beyond", question=name)
     kept = pd.DataFrame(columns=[*COLUMNS, *FLAT, "data", "name"])
@@ -90,7 +90,8 @@ def data_name(profile: str, group: str, dataset: str) -> str:
     if not said.get("join"):
         text = f"{100 - 100 * said.get('share', 0):g} % of the fine images"
     elif "share" in said:
-        text = f"{100 * said['share']:g} % of the fine images with {asked if isinstance(asked, str) else ', '.join(asked)} only"
+        asked = asked if isinstance(asked, str) else ", ".join(asked)
+        text = f"{100 * said['share']:g} % of the fine images with {asked} only"
     else:
         text = f"joined: images of known {said.get('coarse_kind', 'coarse label')}"
     text += f", {100 * said['coarse_share']:g} % of them" if "coarse_share" in said else ""

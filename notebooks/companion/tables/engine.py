@@ -1,7 +1,7 @@
 """One engine for Tables 2, 3 and 4: rows as functions of the records alone. Nothing is trained here.
 
-Accuracy and F1 differ in one place, `read_scores`: it makes of each record a table of values, seeds x test samples, whose
-mean over the samples is the seed's metric. Means, intervals, tests and verdicts are the same for both.
+Accuracy and F1 differ in one place, `read_scores`: it makes of each record a table of values, seeds x test samples,
+whose mean over the samples is the seed's metric. Means, intervals, tests and verdicts are the same for both.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def one_label(record: store.Record, seeds: list[int], found: dict, source: str, 
 
 
 def several_labels(record: store.Record, seeds: list[int], found: dict, source: str, decode: str) -> Scores:
-    """Micro-F1: a value is a sample's influence on it. found: bits of y [N, ceil(K/8)] and predicted [S, N, ceil(K/8)]."""
+    """Micro-F1: a value is a sample's influence on it. found: bits, y [N, ceil(K/8)], predicted [S, N, ceil(K/8)]."""
     labels, below, _ = taxonomy(source)
     y, predicted = (np.unpackbits(found[k], axis=-1, count=len(labels)) for k in ("y", "predicted"))
     archive = crossed(f1_values(predicted @ below > 0, y @ below > 0))
@@ -149,6 +149,7 @@ class Reader:
         self.profile, self.found = profile, {}
 
     def __call__(self, cell: dict) -> Scores | str:
+        """The scores of a cell, or why it has none."""
         key = tuple(sorted(cell.items()))
         if key not in self.found:
             self.found[key] = read_scores(self.profile, cell)

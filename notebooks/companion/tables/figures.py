@@ -119,7 +119,7 @@ def draw_deltas(frame: pd.DataFrame, against: str, message: str = "", by: str = 
 
 
 def message_of(rows: pd.DataFrame, against: str) -> str:
-    """What compared rows say, as a title: how many differ from what and, of one group, the rows of the paper's claim."""
+    """What compared rows say, as a title: how many differ from what; of one group, the rows of the paper's claim."""
     better, worse = (int(rows["verdict"].str.startswith(v).sum()) for v in ("better", "worse"))
     found = f"{better} of {len(rows)} rows better than {against}, {worse} worse"
     lines = [found if better + worse else f"none of {len(rows)} rows is shown to differ from {against}"]
@@ -143,7 +143,7 @@ def pages(frame: pd.DataFrame, n: int = 10) -> list[pd.DataFrame]:
 def draw_curves(
     axes: plt.Axes, frame: pd.DataFrame, x: str, y: str = "delta", dashed: str | None = None, names: Iterable = ()
 ) -> None:
-    """One line a method with its 95 % intervals: a number `x` against `delta`, `mean` or `joining`, on axes of one scale.
+    """One line a method with its 95 % intervals: a number `x` over `delta`, `mean` or `joining`, on axes of one scale.
 
     The points of one x are drawn beside each other. dashed: a column of truth values; its rows get a line of their own,
     dashed. names: the text of each x, ascending, by default the number.

@@ -1,8 +1,8 @@
 """Is one arm better than another? One model gives the mean, the interval and the p-value: crossed random effects.
 
 All seeds are tested on the same samples. So a value v[s, i] of seed s on sample i is a mean plus an effect of the seed,
-an effect of the sample and a rest, and all three are drawn at random. The interval is for the mean over all seeds and all
-samples that could have been drawn, and not for these test samples alone.
+an effect of the sample and a rest, and all three are drawn at random. The interval is for the mean over all seeds and
+all samples that could have been drawn, and not for these test samples alone.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Estimate:
 def crossed(values: np.ndarray, level: float = 0.95) -> Estimate:
     """The mean of values [S, N] (seeds x test samples) with its t interval and t test, seeds and samples both random.
 
-    With the mean squares of the two-way table, MS_s (seeds), MS_i (samples) and MS_e (rest), the variance of the mean is
-    (MS_s + MS_i - MS_e) / (S N), and Satterthwaite's formula gives the degrees of freedom. The sum can fall below MS_e
-    by chance: then the variance is MS_e / (S N), with (S - 1)(N - 1) degrees of freedom.
+    With the mean squares of the two-way table, MS_s (seeds), MS_i (samples) and MS_e (rest), the variance of the mean
+    is (MS_s + MS_i - MS_e) / (S N), and Satterthwaite's formula gives the degrees of freedom. The sum can fall below
+    MS_e by chance: then the variance is MS_e / (S N), with (S - 1)(N - 1) degrees of freedom.
 
     With one seed, S = 1, the spread over seeds is unknown: the interval then holds for this one trained model and says
     nothing of another seed. One sample, N = 1, is the same the other way round.

@@ -192,7 +192,7 @@ def command(profile: str, row) -> str:
 
 
 def missing_rows(profile: str, table: int, frame: pd.DataFrame) -> pd.DataFrame:
-    """The paper's numbers (results/expected.csv) that the frame has no row for; Table 1 lists the paper's rows itself."""
+    """The paper's numbers (results/expected.csv) without a row in the frame; Table 1 lists the paper's rows itself."""
     expected = profiles.expected(table).dropna(subset=["paper"])
     if table == 1:
         return expected.iloc[: 0 if len(frame) else None]
