@@ -322,6 +322,20 @@ def test_loaded_in_another_process_it_gives_the_same_bits():
     assert again.history_.equals(model.history_) and again.n_features_in_ == 8
 
 
+def test_a_graph_of_any_node_order_keeps_it_and_a_model_can_be_pickled_by_its_owner():
+    X, y = points()
+    graph = build()
+    order = [graph.root, *sorted(graph.group, key=lambda v: v[::-1])]  # groups mixed: their YAML has another order
+    graph = replace(graph, parents={v: graph.parents[v] for v in order}, group={v: graph.group[v] for v in order[1:]})
+    model = LabelAug(graph, training=QUICK).fit(pd.DataFrame(X), pd.Series(y, dtype="category"))
+    model.save("kept")
+    again = LabelAug.load("kept")
+    assert again.graph.nodes == order and (again.predict_proba(X) == model.predict_proba(X)).all()
+    assert (pickle.loads(pickle.dumps(model)).predict_proba(X) == model.predict_proba(X)).all()  # joblib does it
+    with pytest.raises(OSError, match="Not a directory|File exists"):
+        model.save("kept/graph.yaml")
+
+
 class Planted:
     """Unpickling it writes a file."""
 
