@@ -63,7 +63,6 @@ book: $(ENV)  ## a static site of the committed notebooks, tables and figures; n
 
 bench: $(ENV)  ## how fast the core is, as ratios -> results/bench/*.json; wants a quiet machine
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench_scale.py
 
 .venv/.ready: requirements.txt pyproject.toml $(OTHER)
 	@found=; for python in $(PYTHONS); do \
