@@ -80,6 +80,7 @@ def test_without_a_group_its_nodes_its_labels_and_its_coarse_samples_go(graph, t
     joined = controls.relabel(task, 0.8, 0, controls.attributes(graph))
     assert controls.attributes(joined.graph) == controls.attributes(graph)
     assert controls.on_graph(joined, "without-attributes", 0).coarse is None
+    assert controls.shuffled(joined.graph, 0).parents == controls.shuffled(graph, 0).parents != graph.parents
     out = controls.without_groups(joined, ["cat hair"])
     assert {"Shorthair", "Longhair"} == set(joined.graph.nodes) - set(out.graph.nodes)
     names = lambda t: [t.labels[k] for k in t.coarse.y]  # noqa: E731

@@ -47,9 +47,14 @@ def attributes(graph: LabelGraph) -> list[str]:
 
     The same for a task whose samples were relabelled with them: there these nodes are labels, too.
     """
-    graph = replace(graph, labels={k: v for k, v in graph.labels.items() if k != RELABELLED})
+    graph = as_given(graph)
     asked = {graph.group[p] for v in graph.label_nodes() for p in graph.parents[v] if p in graph.augmented}
     return [g for g in graph.exclusive if g in asked]
+
+
+def as_given(graph: LabelGraph) -> LabelGraph:
+    """The graph without the labels that `relabel` added."""
+    return replace(graph, labels={k: v for k, v in graph.labels.items() if k != RELABELLED})
 
 
 def relabel(task: Task, share: float, seed: int, questions: list[str]) -> Task:
@@ -167,7 +172,7 @@ def shuffled(graph: LabelGraph, seed: int) -> LabelGraph:
     The control for "is it the knowledge?": every count of the graph stays, its meaning goes. Questions that have labels
     among their answers (which superclass, which genus?) keep theirs: coarse labels stay true.
     """
-    rng, parents, labels = random.Random(seed), dict(graph.parents), set(graph.label_nodes())
+    rng, parents, labels = random.Random(seed), dict(graph.parents), set(as_given(graph).label_nodes())
     true = {graph.group[v] for v in labels}
     for g in graph.exclusive:
         rows = [v for v in graph.nodes if v in labels and graph.group.get(v) == g and len(graph.parents[v]) > 1]
