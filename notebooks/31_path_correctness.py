@@ -14,13 +14,13 @@
 # %% [markdown]
 # # 31 · Path correctness: is the decision right?
 #
-# *What you will learn:* whether a path that ends at the right label also went there for the right reason (Sec. 4.4),
-# what makes it so, whether the probabilities are honest, and how far off mistakes are. *What it needs:* the records
-# that `make reproduce` leaves (without them the tables say "not run"). *How long:* a minute on `toy`, two on `cpu`.
+# *What you will learn:* whether a path that ends at the right label also gives the right answers on its way (Sec. 4.4),
+# whether the probabilities are calibrated, and how far off mistakes are. *What it needs:* the records that
+# `make reproduce` leaves; a table without records says "not run". *How long:* a minute on `toy`, two on `cpu`.
 #
 # The authors looked at predictions on nondeterministic paths through ⟨Tabby-Color⟩ and found that "more than 90 %"
-# of the cats were tabbies. They judged by eye, and do not say how many they looked at. On our drawn animals
-# (`critters`) the true attributes are known, so the claim can be measured; for photographs there is a page below on
+# of the cats were tabbies. They judged by eye and do not say how many they looked at. On our drawn animals
+# (`critters`) the true attributes are known, so the claim can be measured. For photographs there is a page below on
 # which you judge yourself.
 
 # %% tags=["parameters"]
@@ -43,155 +43,187 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
+from companion.controls import untold
+from companion.interpret import answers, explain_split, mistakes, open_groups, path_correctness
+from companion.interpret import rating_summary, reliability
+from companion import methods
 from companion.records import profiles
-from companion.records import store
+from companion.runs import load_task, trained
+from companion.tables.engine import Scores, read_scores
+from companion.tables.figures import bare, colour
+from companion.tables.writing import as_markdown, folded, number, plain, write_figure
+from companion.widgets import rater, read_ratings
+from labelaug_core.graph_file import load_graph
+from labelaug_core.prefix_tree import PrefixTree
 
 profiles.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
-from companion.runs import load_task
-from labelaug_core.explain import explain, trained
-from labelaug_core.graph_file import load_graph
-from companion.interpret import answers, mistakes, open_groups, path_correctness, rating_summary, reliability
-from companion.methods import METHODS, variant
-from labelaug_core.prefix_tree import PrefixTree
-from companion.tables.engine import Scores, read_scores
-from companion.tables.writing import as_markdown, plain, write_figure
-from labelaug_core.training import to_tensor
-
 torch.set_num_threads(1)
 results = profiles.OUT / "results" / profile
 results.mkdir(parents=True, exist_ok=True)
 groups = [g for g in profiles.load_profile(profile)["groups"] if g in nodes]
 group = group or groups[0]
-cells = [c for g in groups for c in profiles.cells(profile, g) if not c["option"]]
-found = {}  # name -> (the cell, the predictions of each of its seeds that has a valid record)
-for c in cells:
-    if isinstance(x := read_scores(profile, c), Scores):
-        found[profiles.cell_name(**c)] = c, [x.record.of(s) for s in x.seeds]
-graphs = {g: load_graph(profiles.cell_settings(profile, **next(c for c in cells if c["group"] == g))["source"]) for g in groups}
+
+# %%
+graphs = {g: load_graph(g) for g in groups}
 labels = {g: graph.label_nodes(next(iter(graph.labels))) for g, graph in graphs.items()}  # the fine labels come first
+cells = [c for g in groups for c in profiles.cells(profile, g) if not c["option"]]
+found = []  # (cell, the predictions of each of its seeds) of every cell that has a valid record
+for c in cells:
+    if isinstance(scores := read_scores(profile, c), Scores):
+        found.append((c, [scores.record.of(s) for s in scores.seeds]))
+
+
+def show(rows: list[dict], otherwise: str = "Not run: no cell has a record.") -> None:
+    """Rows as a Markdown table, without its empty columns; the row of the parameters `method` and `dataset` is bold."""
+    if not rows:
+        return display(Markdown(otherwise))
+    table = pd.DataFrame(rows)
+    display(Markdown(as_markdown(table.loc[:, [table[k].astype(bool).any() for k in table]])))
+
+
+def named(row: dict) -> dict[str, str]:
+    """The first two columns of a row: its data and its method."""
+    mark = "**{}**" if (row["dataset"], row["method"]) == (dataset, method) else "{}"
+    return {
+        "data": plain(f"{row['group']}: {row['dataset']}"),
+        "method": mark.format(methods.METHODS[row["method"]].title),
+    }
+
+
 print(f"{len(found)} of {len(cells)} cells have records")
 
 # %% [markdown]
 # ## Which question is open?
 #
-# A group is *open* for a label that several of its nodes lead to: the label does not tell the answer, the picture
-# must. These are the nondeterministic groups of the paper.
+# A group is *open* for a label that several of its nodes lead to: the label does not fix the answer, so the picture
+# must. These are the nondeterministic groups of the paper. In brackets: how many answers are possible.
 
 # %%
 for g in groups:
-    opened = open_groups(graphs[g], labels[g])
-    print(g, *(f"   {question}: {', '.join(f'{v} ({n})' for v, n in open_to.items())}" for question, open_to in opened.items()), sep="\n")
+    rows = [
+        {
+            "question": plain(question),
+            "labels": len(to),
+            "open for": plain(", ".join(f"{v} ({n})" for v, n in to.items())),
+        }
+        for question, to in open_groups(graphs[g], labels[g]).items()
+    ]
+    text = as_markdown(pd.DataFrame(rows))
+    display(Markdown(text if len(text) < 2000 else folded(f"{g}: {len(rows)} questions", text)))
 
 # %% [markdown]
 # ## Section 4.4, measured
 #
 # For every test image whose *predicted* label leaves a group open, we take the most probable path through that group to
-# this label, and ask whether it goes through the image's true node. Beside the **rate** stand **chance** (one over the
-# nodes open) and **majority** (always the true node that is most frequent for that predicted label: what a decoder
-# that ignores the picture could reach at best). **greedy** is how often Algorithm 2 takes a path through an open group
-# at all, of all images; **greedy_rate** how often it is then right, which is what the paper looked at.
+# this label. We ask whether it goes through the image's true node.
 #
-# The control, *attributes untold*: the same decoder on a graph in which every breed may have every attribute. Nothing
-# ever told it which breeds are tabbies, so its node Tabby-Color is a node without a meaning.
+# - **right**: the share of these images whose path takes the true node.
+# - **chance, majority**: one over the number of open nodes; and always the node that is most often true for the
+#   predicted label, which is the best that a decoder can do without the picture.
+# - **Algorithm 2 asks**: of all images, the share whose own path goes through an open group at all. **is then right** is
+#   the share that the paper looked at.
+# - **images**: how many are counted, a mean over seeds.
 #
-# Intervals: 95 %, seeds and test images as crossed random effects (notebook 22).
+# The control, *attributes unknown*, is the same decoder on a graph in which every breed may have every attribute. This
+# graph does not say which breeds are tabbies, so nothing gives its node Tabby-Color a meaning.
+#
+# All shares are in percent; intervals: 95 %, seeds and test images as crossed random effects (notebook 22).
+
 
 # %%
 def correctness(cell: dict, predictions: list) -> pd.DataFrame | None:
     """The rows of one cell; None for a method that has no paths on these groups."""
-    g, way = cell["group"], METHODS[cell["method"]]
+    g, way = cell["group"], methods.METHODS[cell["method"]]
     if way.head != "path" or way.graph not in ("full", "untold"):
         return None
-    tree = PrefixTree(variant(graphs[g], way.graph, 0), labels[g])
+    tree = PrefixTree(untold(graphs[g]) if way.graph == "untold" else graphs[g], labels[g])
     seeds = [p | {"label": p[way.decode]} for p in predictions]
     truth = load_task(profiles.cell_settings(profile, **cell)).test.truth if "path_logp" in seeds[0] else None
     rows = path_correctness(graphs[g], tree, seeds, truth, nodes[g])
-    rows.insert(0, "n_seeds", len(seeds))
-    for name in ("method", "dataset", "group"):
-        rows.insert(0, name, cell[name])
-    return rows.assign(verdict="measured" if truth else "use measured; truth unknown")
+    verdict = "measured" if truth else "use measured; truth unknown"
+    return rows.assign(**{k: cell[k] for k in ("group", "dataset", "method")}, n_seeds=len(seeds), verdict=verdict)
 
 
-parts = [rows for c, x in found.values() if (rows := correctness(c, x)) is not None and len(rows)]
-table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+FIRST = ["group", "dataset", "method", "n_seeds", "question", "node"]
+parts = [rows for c, x in found if (rows := correctness(c, x)) is not None and len(rows)]
+table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*FIRST, "verdict"])
 
 
 # %%
-def percent(row, name: str) -> str:
-    """A share in percent with its interval, as text."""
-    if pd.isna(row.get(name)):
-        return ""
-    ci = f" [{100 * row[f'{name}_low']:.0f}, {100 * row[f'{name}_high']:.0f}]" if f"{name}_low" in row else ""
-    return f"{100 * row[name]:.1f}{ci}"
+def share(row: dict, name: str) -> str:
+    """A share in percent with its interval, as text; '' where there is none."""
+    value, low, high = (100 * row.get(name + end, np.nan) for end in ("", "_low", "_high"))
+    return number(value, "{:.0f}") + (f" [{low:.0f}, {high:.0f}]" if low == low else "")
 
 
-def show(rows: pd.DataFrame) -> None:
-    """Rows as a Markdown table; 'not run' if there are none."""
-    if rows.empty:
-        return display(Markdown("not run: no records"))
-    columns = {"group": rows["group"], "data": rows["dataset"], "method": [METHODS[m].title for m in rows["method"]]}
-    for name in ("question", "node"):
-        if rows[name].nunique() > 1:
-            columns[name] = rows[name].map(plain)
-    for name in ("rate", "chance", "majority", "greedy", "greedy_rate"):
-        if name in rows and rows[name].notna().any():
-            columns[name] = [percent(r, name) for _, r in rows.iterrows()]
-    if "rate_n" in rows:
-        columns["images"] = rows["rate_n"].round(1)
-    display(Markdown(as_markdown(pd.DataFrame(columns))))
+def shares(rows: pd.DataFrame) -> list[dict]:
+    """Rows of path_correctness as people read them."""
+    return [
+        named(r)
+        | {
+            "right": share(r, "rate"),
+            "chance, majority": ", ".join(filter(None, [share(r, "chance"), share(r, "majority")])),
+            "Algorithm 2 asks": share(r, "greedy"),
+            "is then right": share(r, "greedy_rate"),
+            "images": number(r.get("rate_n", np.nan), "{:.0f}"),
+        }
+        for r in rows.to_dict("records")
+    ]
 
 
-show(table.query("question == 'all'") if len(table) else table)
+show(shares(table[table["question"] == "all"]))
 
 # %% [markdown]
-# The paper's node. Here **rate** is of the images whose best path takes the node, and **chance** the share of all images
-# counted that show it. An interval that ends at 100 is one of few images without a miss: see **images**, a seed.
+# The paper's node, the first of each group's `nodes`. Here **right** is of the images whose best path takes the node, and
+# **chance** the share of all images counted that show it. An interval that ends at 100 comes from few images without a
+# mistake: see **images**.
 
 # %%
-first = [nodes[g][0] for g in groups]
-show(table.query("node in @first") if len(table) else table)
+show(shares(table[table["node"].isin([nodes[g][0] for g in groups])]))
 
 # %% [markdown]
-# Question by question: what the picture shows clearly is answered well, once something has told the decoder what the
-# answers mean.
+# Question by question: how often the answer is right depends on what the training data say about it.
 
 # %%
-measured = table.query("node == '' and question != 'all' and verdict == 'measured'") if len(table) else table
-for _, rows in measured.groupby("group") if len(measured) else ():
-    panels, ways = list(rows["dataset"].unique()), list(rows["method"].unique())
-    questions = list(rows["question"].unique())[::-1]
-    figure, axes = plt.subplots(1, len(panels), figsize=(2.6 + 2.2 * len(panels), 4.6), sharey=True, squeeze=False)
-    for ax, data in zip(axes[0], panels, strict=True):
-        for k, m in enumerate(ways):
-            part = rows[(rows["dataset"] == data) & (rows["method"] == m)]
-            y = np.array([questions.index(q) for q in part["question"]]) + 0.3 - 0.6 * k / max(len(ways) - 1, 1)
-            ax.hlines(y, 100 * part["rate_low"], 100 * part["rate_high"], color=f"C{k}", lw=1.5)
-            ax.plot(100 * part["rate"], y, "o", ms=4, color=f"C{k}", label=METHODS[m].title)
-            last = k == len(ways) - 1
-            ax.plot(100 * part["majority"], y, "x", ms=4, color="0.5", lw=0, label="majority" if last else None)
-            ax.plot(100 * part["chance"], y, "|", ms=7, color="0.5", lw=0, label="chance" if last else None)
-        ax.set(title=data, xlabel="true node taken (%)", xlim=(0, 102))
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_yticks(range(len(questions)), questions)
-    handles, names = max((ax.get_legend_handles_labels() for ax in axes[0]), key=lambda h: len(h[0]))
-    figure.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False)
+measured = table[(table["node"] == "") & (table["question"] != "all") & (table["verdict"] == "measured")]
+for g, rows in measured[measured["method"] == method].groupby("group"):
+    data = list(dict.fromkeys(rows["dataset"]))
+    questions = list(rows.groupby("question")["rate"].mean().sort_values().index)[-10:]
+    figure, ax = plt.subplots(figsize=(7.5, 1.5 + 0.5 * len(questions)))
+    for k, d in enumerate(data):
+        part = rows[(rows["dataset"] == d) & rows["question"].isin(questions)]
+        y = np.array([questions.index(q) for q in part["question"]]) + 0.3 - 0.6 * k / max(len(data) - 1, 1)
+        ax.errorbar(100 * part["rate"], y, xerr=[100 * (part["rate"] - part["rate_low"]), 100 * (part["rate_high"] - part["rate"])],
+                    fmt="os^Dv"[k % 5], ms=5, color=colour(method), alpha=1 - 0.6 * k / len(data), label=d)  # fmt: skip
+        ax.plot(100 * part["majority"], y, "x", ms=5, color="0.5", label="majority" if k == len(data) - 1 else None)
+    ax.set_yticks(range(len(questions)), questions, parse_math=False)
+    ax.set(xlabel="images whose path takes the true node (%), 95 % intervals", xlim=(0, 102))
+    whole = table[(table["question"] == "all") & (table["method"] == method) & (table["group"] == g)]
+    message = ", ".join(f"{d} {100 * r:.0f} %" for d, r in zip(whole["dataset"], whole["rate"], strict=True))
+    figure.suptitle(
+        f"{g}, {methods.METHODS[method].title}: right answers to open questions\n{message}",
+        x=0.02,
+        ha="left",
+        fontsize=10.5,
+    )
+    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    bare(ax)
     figure.tight_layout()
-    write_figure(figure, profile, "path_correctness")
+    write_figure(figure, profile, "path_correctness" if len(groups) == 1 else f"path_correctness_{g}")
     plt.show()
 
 # %% [markdown]
 # ## The same by eye
 #
-# Where nobody knows the truth, look. We take one model, as in notebook 30, ask it the node's question for every test
-# image, and lay out those whose best path goes through the node and is **nondeterministic**, drawn at random by the
-# seed. (Asked, because Algorithm 2 itself seldom goes there: see `greedy` above. A solid frame is its own path.)
+# Where nobody knows the truth, look. We take one model, as in notebook 30, and ask it the node's question for every test
+# image. Below are those whose best path goes through the node and is **nondeterministic**, drawn at random by the seed.
+# A solid frame marks Algorithm 2's own path, a dashed one a path that was asked for.
 
 # %%
 node, settings = nodes[group][0], profiles.cell_settings(profile, group, dataset, method)
 model, task = trained(settings, seed)
 images = load_task(settings | {"encoder": settings["encoder"] | {"tune": "all"}}).test.inputs
-device, chunks = next(model.parameters()).device, np.array_split(np.arange(len(task.test)), len(task.test) // 256 + 1)
-asked = [e for rows in chunks for e in explain(model, to_tensor(task.test, rows, device), task.graph.group[node])]
+asked = explain_split(model, task.test, task.graph.group[node])
 order = np.random.default_rng(seed).permutation(len(asked))
 sheet = np.array([i for i in order if node in asked[i].path and not asked[i].deterministic], dtype=int)
 n_all, sheet = len(sheet), sheet[:n_images]
@@ -201,7 +233,8 @@ print(f"{n_all} of {len(asked)} test images have a nondeterministic best path th
 if len(sheet):
     columns = min(10, len(sheet))
     high = -(-len(sheet) // columns)
-    figure, axes = plt.subplots(high, columns, figsize=(1.15 * columns, 0.3 + 1.5 * high), squeeze=False, layout="constrained")
+    size = (1.15 * columns, 0.3 + 1.5 * high)
+    figure, axes = plt.subplots(high, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
@@ -216,13 +249,11 @@ if len(sheet):
 # %% [markdown]
 # ### Your verdict
 #
-# Write your name, then judge: does the image show the node? Neither the predicted nor the true label is told. Every
-# answer is saved at once in `results/<profile>/ratings.csv` (group, node, image, rater, verdict); come back and you go
-# on where you stopped. With a second rater the table below gives their agreement, too.
+# Write your name, then judge: does the image show the node? The page shows neither the predicted nor the true label.
+# Every answer is saved at once in `results/<profile>/ratings.csv` (group, node, image, rater, verdict). Come back with
+# the same name, and you go on where you stopped. With a second rater the table below also gives their agreement.
 
 # %%
-from companion.widgets import rater, read_ratings
-
 ratings_file = results / "ratings.csv"
 page = rater([images[np.array([i])][0] for i in sheet], [task.test.ids[i] for i in sheet], group, node, ratings_file)
 page if len(sheet) else print("there is nothing to judge")
@@ -230,94 +261,125 @@ page if len(sheet) else print("there is nothing to judge")
 # %% [markdown]
 # ### The rate by eye
 #
-# `yes` among yes and no, with Wilson's 95 % interval over images, and for two raters Cohen's kappa. Without ratings the
-# row says so; run this cell again after you have judged.
+# `yes` among yes and no, with Wilson's 95 % interval over images, and for two raters Cohen's kappa. Run this cell again
+# after you have judged.
 
 # %%
 eye = [
-    {"group": g, "dataset": dataset, "method": method, "question": graphs[g].group[v], "node": v} | rating_summary(read_ratings(ratings_file, g, v))
+    {"group": g, "dataset": dataset, "method": method, "question": graphs[g].group[v], "node": v}
+    | rating_summary(read_ratings(ratings_file, g, v))
     for g in groups
     for v in nodes[g]
 ]
+show([
+    {
+        "node": plain(f"{r['group']}: {r['node']}"),
+        "yes (%)": share(r, "rate"),
+        "images": str(r["n_images"]),
+        "cannot tell": str(r["cannot_tell"]),
+        "raters": plain(r["raters"]),
+        "kappa": number(r.get("kappa", np.nan)),
+    }
+    for r in eye if r["verdict"] == "rated"
+], "Not rated: nobody has judged images of these nodes.")  # fmt: skip
 table = pd.concat([table, pd.DataFrame(eye)], ignore_index=True)
-table.to_csv(results / "path_correctness.csv", index=False, float_format="%.4f")
-pd.DataFrame(eye).round(3)
+every = [*FIRST, *(c for c in table if c not in [*FIRST, "verdict"]), "verdict"]
+table[every].to_csv(results / "path_correctness.csv", index=False, float_format="%.4f")
 
 # %% [markdown]
-# ## Are the probabilities honest?
+# ## Are the probabilities calibrated?
 #
 # Of all predictions made with p = 0.8, four in five should be right. A **reliability diagram** plots the share that is
-# right against p; on the diagonal the probabilities are honest, below it the model is too sure of itself. The expected
-# calibration error (**ECE**) is the mean distance from the diagonal. First the labels: FFN's softmax and the exact
-# p(label | x) of the path decoder, as they are and with one temperature, fitted on validation data, that divides all
-# log-probabilities. The table shows the ECE in percent, a mean over seeds; `calibration.csv` has the rest.
+# right against p. On the diagonal the probabilities are calibrated; below it the model is too sure of itself. The
+# expected calibration error (**ECE**) is the mean distance from the diagonal.
+#
+# First the labels: FFN's softmax and the exact p(label | x) of the path decoder. Both are shown as they are and with one
+# temperature, fitted on validation data, that divides all log-probabilities. The table has the ECE in percent, a mean
+# over seeds, for the fine data and for `dataset`; `calibration.csv` has the rest.
+
 
 # %%
-def calibration(cell: dict, what: str, seeds: list[tuple], stated: str) -> dict:
+def calibration(cell: dict, what: str, seeds: list[tuple], stated: str = "as it is") -> dict:
     """One row: seeds [(p, right)]; mean p, share right and ECE, mean and standard deviation over seeds, in percent."""
     ece = [100 * reliability(np.asarray(p, float), right)[-1] for p, right in seeds]
-    row = {k: cell[k] for k in ("group", "dataset", "method")} | {"what": what, "probability": stated, "n_seeds": len(seeds)}
-    row |= {"mean_p": 100 * np.mean([np.asarray(p, float).mean() for p, _ in seeds]), "right": 100 * np.mean([np.mean(r) for _, r in seeds])}
+    row = {k: cell[k] for k in ("group", "dataset", "method")}
+    row |= {"what": what, "probability": stated, "n_seeds": len(seeds)}
+    row["mean_p"] = 100 * np.mean([np.asarray(p, float).mean() for p, _ in seeds])
+    row["right"] = 100 * np.mean([np.mean(r) for _, r in seeds])
     return row | {"ece": np.mean(ece), "ece_std": np.std(ece, ddof=1) if len(ece) > 1 else np.nan}
 
 
-COLUMNS = "group dataset method what probability n_seeds mean_p right ece ece_std".split()
-rows, curves = [], {}
-for name, (cell, x) in found.items():
+def side_by_side(rows: list[dict], column: str, text) -> list[dict]:
+    """Rows of `calibration` of the fine data and of `dataset`, one for each cell; `column` names the text's column."""
+    kept = {}
+    for r in rows:
+        if r["dataset"] in ("fine", dataset):
+            kept.setdefault((r["group"], r["dataset"], r["method"]), named(r))[r[column]] = text(r)
+    return list(kept.values())
+
+
+by_label, curves = [], {}
+for cell, x in found:
     for key, stated in (("p_exact", "as it is"), ("p_scaled", "temperature")):
         if all(key in p for p in x):
-            curves[name, stated] = [(p[key], p["exact"] == p["y"]) for p in x]
-            rows.append(calibration(cell, "label", curves[name, stated], stated))
-honest = pd.DataFrame(rows, columns=COLUMNS)
-honest.pivot_table("ece", ["group", "dataset", "method"], "probability", sort=False).round(1) if rows else print("not run: no records")
+            curves[profiles.cell_name(**cell), f"label, {stated}"] = seeds = [(p[key], p["exact"] == p["y"]) for p in x]
+            by_label.append(calibration(cell, "label", seeds, stated))
+show(side_by_side(by_label, "probability", lambda r: number(r["ece"], "{:.1f}")))
 
 # %% [markdown]
-# Now the answers, where the truth is known: each question is asked of every image on its true way. *told*: the image's
-# breed fixes the answer, as the graph told the decoder in training; *open*: it does not. All in percent.
+# Now the answers, where the truth is known: each question is asked of every image on its true way. *fixed*: the image's
+# breed fixes the answer, and the graph said so in training. *open*: it does not. Each entry is the mean p, the share
+# that is right and, in brackets, the ECE, all in percent.
 
 # %%
-rows = []
-for name, (cell, x) in found.items():
-    way, g = METHODS[cell["method"]], cell["group"]
+by_answer = []
+for cell, x in found:
+    way, g, name = methods.METHODS[cell["method"]], cell["group"], profiles.cell_name(**cell)
     if way.head != "path" or way.graph != "full" or "path_logp" not in x[0]:
         continue
     tree, truth = PrefixTree(graphs[g], labels[g]), load_task(profiles.cell_settings(profile, **cell)).test.truth
-    asked_of = [answers(tree, p["path_logp"], truth, p["y"], open_groups(graphs[g], labels[g])) for p in x]
-    for what, is_open in (("answers, told", False), ("answers, open", True)):
-        curves[name, what] = [(a["p"][a["open"] == is_open], a["right"][a["open"] == is_open]) for a in asked_of]
-        rows.append(calibration(cell, what, curves[name, what], "as it is"))
-    for question in asked_of[0]["question"].unique():
-        here = [a[a["question"] == question] for a in asked_of]
-        rows.append(calibration(cell, question, [(a["p"], a["right"]) for a in here], "as it is"))
-honest = pd.concat([honest, pd.DataFrame(rows, columns=COLUMNS)], ignore_index=True)
-honest.to_csv(results / "calibration.csv", index=False, float_format="%.4f")
-answered = honest[honest["what"].str.startswith("answers")]
-answered.pivot_table(["mean_p", "right", "ece"], ["group", "dataset", "method"], "what", sort=False).round(1) if rows else print("not run: no record holds path probabilities")
+    given = [answers(tree, p["path_logp"], truth, p["y"], open_groups(graphs[g], labels[g])) for p in x]
+    kinds = {"answers, fixed": lambda a: ~a["open"], "answers, open": lambda a: a["open"]}
+    kinds |= {q: lambda a, q=q: a["question"] == q for q in given[0]["question"].unique()}
+    for what, chosen in kinds.items():
+        seeds = [(a["p"][chosen(a)], a["right"][chosen(a)]) for a in given]
+        by_answer.append(calibration(cell, what, seeds))
+        if what.startswith("answers"):
+            curves[name, what] = seeds
+main = [r for r in by_answer if r["what"].startswith("answers")]
+show(side_by_side(main, "what", lambda r: f"{r['mean_p']:.1f}, {r['right']:.1f} ({r['ece']:.1f})"),
+     "Not run: no record holds the probabilities of paths.")  # fmt: skip
+pd.DataFrame(
+    by_label + by_answer, columns="group dataset method what probability n_seeds mean_p right ece ece_std".split()
+).to_csv(results / "calibration.csv", index=False, float_format="%.4f")
 
 # %% [markdown]
-# The diagrams, trained on the fine data, seeds pooled; bins with fewer than 20 predictions are left out.
+# The diagrams of the models trained on the fine data, seeds pooled. Bins with fewer than 20 predictions are left out.
 
 # %%
 for g in groups:
-    names = [profiles.cell_name(**c) for c, _ in found.values() if c["group"] == g and c["dataset"] == "fine"]
-    if not names:
+    fine = [
+        c
+        for c, _ in found
+        if c["group"] == g and c["dataset"] == "fine" and methods.METHODS[c["method"]].graph == "full"
+    ]
+    if not fine:
         continue
-    figure, axes = plt.subplots(1, len(names), figsize=(2.3 * len(names), 2.9), sharey=True, squeeze=False)
-    for ax, name in zip(axes[0], names, strict=True):
-        for k, what in enumerate(("as it is", "temperature", "answers, told", "answers, open")):
-            if seeds := curves.get((name, what)):
+    figure, axes = plt.subplots(1, len(fine), figsize=(max(2.1 * len(fine), 4), 3.2), sharey=True, squeeze=False)
+    for ax, c in zip(axes[0], fine, strict=True):
+        for k, what in enumerate(("label, as it is", "label, temperature", "answers, fixed", "answers, open")):
+            if seeds := curves.get((profiles.cell_name(**c), what)):
                 pooled = np.concatenate([p for p, _ in seeds]).astype(float), np.concatenate([r for _, r in seeds])
                 stated, right, size, _ = reliability(*pooled)
-                stated, right = stated[size >= 20], right[size >= 20]
-                title = what if what.startswith("answers") else f"label, {what}"
-                ax.plot(stated, right, "o-", ms=3, lw=1.2, color=f"C{k}", label=title)
+                ax.plot(stated[size >= 20], right[size >= 20], "o-", ms=3, lw=1.2, color=f"C{k}", label=what)
         ax.plot([0, 1], [0, 1], color="0.7", lw=1)
-        ax.set(title=METHODS[found[name][0]["method"]].title.replace(", ", ",\n"), xlabel="p")
-        ax.title.set_size(8)
-        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_xlabel("p")
+        ax.set_title(methods.METHODS[c["method"]].title.replace(", ", ",\n"), fontsize=8)
+        bare(ax)
     axes[0][0].set_ylabel("share right")
     handles, texts = max((ax.get_legend_handles_labels() for ax in axes[0]), key=lambda h: len(h[0]))
-    figure.legend(handles, texts, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, frameon=False, fontsize=8)
+    figure.legend(handles, texts, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=8)
+    figure.suptitle(f"{g}: below the line a model is too sure of itself", x=0.02, ha="left", fontsize=10)
     figure.tight_layout()
     write_figure(figure, profile, f"calibration_{g}")
     plt.show()
@@ -326,18 +388,31 @@ for g in groups:
 # ## How far off are the mistakes?
 #
 # A Bengal taken for an Egyptian Mau, both spotted cats, is a smaller mistake than a Bengal taken for a Pug. Measured on
-# the full label graph for every method alike: **lca_distance**, of the wrong predictions, is how many steps up true and
-# predicted label meet (1: they share the answer to some question; 2: the species only); **hierarchical precision and
-# recall** count shared ancestors over all images (100 = no mistake).
+# the full label graph, for every method alike:
+#
+# - **steps up**, of the wrong predictions: how far up the true and the predicted label meet (1: they share the answer to
+#   some question; 2: the species only).
+# - **hierarchical precision, recall** (percent): the shared ancestors of both labels, over all images; 100 is no mistake.
+#
+# Shown are the fine data and `dataset`; `mistakes.csv` has all, with standard deviations over seeds.
 
 # %%
 rows = []
-for cell, x in found.values():
-    g, decode = cell["group"], METHODS[cell["method"]].decode
+for cell, x in found:
+    g, decode = cell["group"], methods.METHODS[cell["method"]].decode
     each = pd.DataFrame([mistakes(graphs[g], labels[g], p[decode].astype(int), p["y"].astype(int)) for p in x])
     each[["hierarchical_precision", "hierarchical_recall"]] *= 100
     row = {"group": g, "dataset": cell["dataset"], "method": cell["method"], "n_seeds": len(each)}
     rows.append(row | dict(each.mean()) | {f"{k}_std": v for k, v in each.std().items()})
-far = pd.DataFrame(rows)
-far.to_csv(results / "mistakes.csv", index=False, float_format="%.4f")
-far.drop(columns=[c for c in far if c.endswith("_std")]).round(2) if rows else print("not run: no records")
+columns = ["group", "dataset", "method", "n_seeds"]
+pd.DataFrame(rows, columns=None if rows else columns).to_csv(results / "mistakes.csv", index=False, float_format="%.4f")
+show([
+    named(r)
+    | {
+        "mistakes": f"{r['wrong']:.1f}",
+        "steps up": number(r["lca_distance"]),
+        "hierarchical precision, recall": f"{r['hierarchical_precision']:.1f}, {r['hierarchical_recall']:.1f}",
+        "seeds": str(r["n_seeds"]),
+    }
+    for r in rows if r["dataset"] in ("fine", dataset)
+])  # fmt: skip

@@ -1,9 +1,10 @@
 """The book (`make book`): Sphinx and MyST-NB lay out the committed notebooks; nothing is run and nothing is fetched.
 
-The pages are the notebooks as they were executed, `index.md`, and `results.md`. Their tables and figures are those in
-results/ and figures/ at the time of the build: put in by the substitutions below, so no number is typed by hand.
+The pages are the notebooks as they were executed, and the `.md` files beside them. Tables and figures are those in
+results/ and figures/ at the time of the build. The substitutions below put them in, so no number is typed by hand.
 """
 
+import ast
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -38,18 +39,33 @@ def title(file: Path) -> str:
 
 
 def rows_with_the_papers_number(table: list[str]) -> list[str]:
-    """A Markdown table's head and those of its rows whose column `paper` is filled."""
+    """A Markdown table's head and those of its rows whose column `paper` is filled; [] where there is none."""
     cells = [[c.strip() for c in line.strip("|").split("|")] for line in table]
     column = cells[0].index("paper") if "paper" in cells[0] else None
     kept = [line for line, c in zip(table[2:], cells[2:], strict=True) if column is not None and c[column]]
     return table[:2] + kept if kept else []
 
 
+def line_of(file: Path) -> str:
+    """A row of the core's tree: the file, and the first paragraph of its docstring."""
+    said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))).split("\n\n")[0].replace("\n", " ")
+    return f"| `{file.relative_to(ROOT)}` | {said.replace('|', '/')} |"
+
+
+def not_run(profile: str) -> str:
+    """What the book says in place of a profile's tables."""
+    return f"The tables of the profile `{profile}` are **not run**: `make reproduce PROFILE={profile}` makes them."
+
+
+profiles = sorted(p.stem for p in (HERE / "profiles").glob("*.yaml"))
 tables = {f: f.read_text(encoding="utf-8").strip().splitlines() for f in sorted((ROOT / "results").glob("*/table*.md"))}
 figures = sorted((ROOT / "figures").glob("*/*.png"))
-against_the_paper = {f: rows for f, table in tables.items() if (rows := rows_with_the_papers_number(table))}
+missing = [not_run(p) for p in profiles if p not in {f.parent.name for f in tables}]
+found = [f"**{title(f)}**\n\n" + "\n".join(rows) for f in tables if (rows := rows_with_the_papers_number(tables[f]))]
+core = [f for folder in ("", "joining") for f in sorted((ROOT / "labelaug_core" / folder).glob("*.py"))]
 myst_substitutions = {
-    "against_the_paper": "\n\n".join(f"**{title(f)}**\n\n" + "\n".join(rows) for f, rows in against_the_paper.items()),
-    "all_tables": "\n\n".join(f"### {title(f)}\n\n" + "\n".join(table) for f, table in tables.items()),
+    "core": "\n".join(["| file | what it holds |", "| --- | --- |", *map(line_of, core)]),
+    "against_the_paper": "\n\n".join([*found, *missing]),
+    "all_tables": "\n\n".join([*(f"### {title(f)}\n\n" + "\n".join(t) for f, t in tables.items()), *missing]),
     "all_figures": "\n\n".join(f"### {title(f)}\n\n![{title(f)}](../{f.relative_to(ROOT)})" for f in figures),
 }

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -120,11 +121,37 @@ def test_the_committed_outputs_are_shown(desktop, name):
     assert [text for text in printed if text.strip() not in desktop[f"{name}.html"]["text"]] == []
 
 
-def test_the_landing_page_shows_what_was_measured(desktop):
-    header, _, *rows = (ROOT / "results/cpu/table3.md").read_text(encoding="utf-8").splitlines()
-    paper = [c.strip() for c in header.split("|")].index("paper")
-    cells = [[c.strip() for c in row.split("|")] for row in rows if row]
-    assert [c for c in cells if c[paper] and not all(text in desktop["index.html"]["text"] for text in c)] == []
+def rows(file: Path) -> list[list[str]]:
+    """The rows of a table in results/, head first, without the marks of Markdown."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [
+        [unescape(c).strip().strip("*") for c in line.strip("|").split("|")] for line in lines if line[:5] != "| ---"
+    ]
+
+
+def test_the_book_shows_every_table(desktop):
+    """All rows on the page of results; on the landing page those for which the paper has a number."""
+    files = sorted((ROOT / "results").glob("*/table*.md"))
+    for file in files:
+        head, *body = rows(file)
+        paper = head.index("paper") if "paper" in head else None
+        first = [row for row in body if paper is not None and row[paper]]
+        for page, wanted in (("results", body), ("index", first)):
+            text = desktop[f"{page}.html"]["text"]
+            assert [row for row in wanted if not all(cell in text for cell in row)] == [], (page, file)
+    assert files
+
+
+def test_a_profile_without_tables_is_said_to_be_not_run(desktop):
+    for profile in (p.stem for p in (ROOT / "notebooks" / "profiles").glob("*.yaml")):
+        said = f"The tables of the profile {profile} are not run"
+        there = any((ROOT / "results" / profile).glob("table*.md"))
+        assert [said in desktop[f"{page}.html"]["text"] for page in ("index", "results")] == [not there] * 2
+
+
+def test_the_landing_page_lists_every_file_of_the_core(desktop):
+    files = [str(p.relative_to(ROOT)) for p in (ROOT / "labelaug_core").rglob("*.py")]
+    assert files and [name for name in files if name not in desktop["index.html"]["text"]] == []
 
 
 def test_search_finds_a_notebook(browser, site):
@@ -145,5 +172,5 @@ def test_the_page_of_guarantees_cites_tests_that_exist():
     known = {file.name: set(re.findall(r"^def (test_\w+)", file.read_text(), re.M)) for file in ROOT.glob("tests/*.py")}
     assert len(cited) > 30
     assert [c for c in cited if c[0] not in known or (c[1] and c[1] not in known[c[0]])] == []
-    rows = [line for line in page.splitlines() if line.startswith("| ") and line[2:5] not in ("---", "gua")]
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line[2:5] not in ("---", "pro")]
     assert [row for row in rows if "`test_" not in row] == [], "a promise without a test"

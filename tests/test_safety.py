@@ -29,7 +29,7 @@ from labelaug_core.graph import GraphError
 from labelaug_core.joining import draft as join
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted([*(ROOT / "labelaug_core").rglob("*.py"), *(ROOT / "notebooks").glob("*.py")])
+SOURCES = sorted([*(ROOT / "labelaug_core").rglob("*.py"), *(ROOT / "notebooks").rglob("*.py")])
 FORBIDDEN = "pickle cPickle _pickle cloudpickle dill joblib shelve marshal tarfile zipfile".split()
 RUNS_CODE = "eval exec compile os.system os.popen pandas.read_pickle pd.read_pickle shutil.unpack_archive".split()
 UNSAFE_YAML = [f"yaml.{n}" for n in ("unsafe_load", "full_load", "unsafe_load_all", "full_load_all", "load_all")]
