@@ -33,7 +33,7 @@ def processes() -> list[dict]:
 
 def bars(folder: Path) -> list[dict]:
     """Rows of bar, limit (`at most` or `at least`), measured, met; measured and met are None for what was not run."""
-    found = {f.stem: json.loads(f.read_text(encoding="utf-8"))["rows"] for f in folder.glob("*.json")}
+    found = {f.stem: json.loads(f.read_text(encoding="utf-8")).get("rows", []) for f in folder.glob("*.json")}
 
     def values(file: str, column: str, **where) -> list[float]:
         return [r[column] for r in found.get(file, ()) if all(r.get(k) == v for k, v in where.items())]
