@@ -34,6 +34,7 @@ const shown = all('.bd-article :is(p, li, h1, h2, h3, blockquote, img)').filter(
     broken, images: document.images.length,
     unset: all('.math').filter(e => !e.querySelector('mjx-container')).map(e => e.textContent),
     bad_math: all('mjx-merror, [data-mjx-error]').map(e => e.textContent), math: all('mjx-container').length,
+    bars: prose.textContent.match(/\\|\\s*(---|\u2014)\\s*\\|/g) ?? [],  // the second row of a table that is none
     raw: prose.textContent.match(/\\$\\$|\\\\[([]|\\{\\{|\\\\begin/g) ?? [],
     links: all('a[href]').map(a => a.href), ids: all('[id]').map(e => e.id),
     fetched: performance.getEntriesByType('resource').map(e => e.name),
@@ -41,7 +42,7 @@ const shown = all('.bd-article :is(p, li, h1, h2, h3, blockquote, img)').filter(
     cut: shown.filter(e => !e.closest('table, .output, .cell_output, blockquote blockquote'))
       .filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.textContent.slice(0, 60)),
     small: shown.filter(e => e.tagName == 'P' && parseFloat(getComputedStyle(e).fontSize) < 12).length,
-    text: article.textContent,
+    text: article.textContent, tables: all('.bd-article table').length,
   });
 }).catch(error => done({errors: String(error)}));
 """
@@ -106,6 +107,12 @@ def test_no_internal_link_is_broken(site, desktop):
 def test_mathematics_is_set(desktop):
     assert found(desktop, "unset") == found(desktop, "bad_math") == found(desktop, "raw") == {}
     assert all(desktop[f"{name}.html"]["math"] > 5 for name in NOTEBOOKS if name[:2] in ("01", "02", "03", "04"))
+
+
+def test_tables_are_tables(desktop):
+    """Also those that a notebook has printed as Markdown."""
+    assert found(desktop, "bars") == {}
+    assert all(desktop[f"{name}.html"]["tables"] > 1 for name in ("22_table3", "31_path_correctness"))
 
 
 def test_images_are_there(desktop):
