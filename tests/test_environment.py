@@ -4,7 +4,6 @@ import ast
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -23,8 +23,8 @@ PYTHONS = ["3.11.9", "3.12.1", "3.13.0"]
 
 
 def named(requirements) -> set[str]:
-    """The distributions of requirements, in lower case."""
-    return {Requirement(r).name.lower() for r in requirements}
+    """The distributions of requirements."""
+    return {canonicalize_name(Requirement(r).name) for r in requirements}
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -32,10 +32,10 @@ def named(requirements) -> set[str]:
 def test_each_dependency_is_locked_once_at_a_version_it_allows(python, system):
     here = {"python_full_version": python, "python_version": python.rpartition(".")[0], "sys_platform": system}
     lock = [r for r in LOCK if r.marker is None or r.marker.evaluate(default_environment() | here)]
-    versions = {r.name.lower(): next(iter(r.specifier)).version for r in lock}
+    versions = {canonicalize_name(r.name): next(iter(r.specifier)).version for r in lock}
     assert len(versions) == len(lock)
     for wanted in map(Requirement, [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]):
-        assert wanted.specifier.contains(versions[wanted.name.lower()]), wanted
+        assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), wanted
 
 
 def test_the_lock_pins_exact_versions_and_names_no_registry():
@@ -57,7 +57,7 @@ def imported(folder: str) -> set[str]:
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 found.add(node.module.split(".")[0])
-    return {owners[name][0].lower() for name in found - sys.stdlib_module_names if name in owners} - {PROJECT["name"]}
+    return {canonicalize_name(owners[name][0]) for name in found if name in owners} - {PROJECT["name"]}
 
 
 @pytest.mark.parametrize(
