@@ -338,7 +338,7 @@ for name, values in compute.items():
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 2.4), layout="constrained")
-for row, (name, values) in enumerate(compute.items()):
+for row, (_, values) in enumerate(compute.items()):
     ax.plot(values, [row] * 20, "o", color="#6f8fb5", alpha=0.4)
     ax.plot(np.mean(values), row, "D", color="#c8242f")
 ax.set_yticks(range(3), list(compute))
@@ -432,7 +432,7 @@ for kind, clear in arms:
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 2.4), layout="constrained")
-for row, (name, gain) in enumerate(rows):
+for row, (_, gain) in enumerate(rows):
     ax.plot(100 * gain, [row] * seeds, "o", color="#6f8fb5", alpha=0.5)
     ax.plot(100 * gain.mean(), row, "D", color="#c8242f")
 ax.axvline(0, color="#777777", lw=0.8)
