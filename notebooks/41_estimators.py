@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from companion.heads.estimators import estimate
+from companion.heads.estimators import surrogate
 from companion.records import profiles
 from companion.runs import build, fit_cell, load_task
 from companion.tables import beyond
@@ -129,7 +129,7 @@ def noise(model) -> dict[str, tuple]:
         )
 
     paths = [torch.multinomial(p, 4, replacement=True) for _ in range(draws)]
-    g = torch.stack([gradient(model, estimate("no baseline", path_logp, r, 0.0, k)) for k in paths])
+    g = torch.stack([gradient(model, surrogate("no baseline", path_logp, r, 0.0, k)) for k in paths])
     s = torch.stack([gradient(model, -path_logp.gather(1, k).mean()) for k in paths])
     best = float(((g - exact) * s).sum() / s.square().sum())
     for name, b in {
@@ -139,7 +139,7 @@ def noise(model) -> dict[str, tuple]:
     }.items():
         measured(name, b, g - b * s)
     for name in ("leave-one-out", "straight-through Gumbel"):
-        drawn = [gradient(model, estimate(name, path_logp, r, average, k)) for k in paths]
+        drawn = [gradient(model, surrogate(name, path_logp, r, average, k)) for k in paths]
         measured(name, float("nan"), torch.stack(drawn))
     return found
 
