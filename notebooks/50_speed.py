@@ -85,6 +85,7 @@ def bar_chart(table, group, title):
     ax.margins(x=0.1)
     ax.set(title=title, xlabel="time / time of FFN", ylabel="")
     ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(title=group, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     plt.show()
 
 
@@ -141,8 +142,8 @@ if growth is not None:
 # %%
 whole = rows("whole_step")
 if whole is not None:
-    whole["at"] = [f"{r.encoder}, {r.pixels} px, batch {r.batch}" for r in whole.itertuples()]
-    bar_chart(whole, "at", "a whole training step")
+    whole["encoder"] = [f"{r.encoder}, {r.pixels} px, batch {r.batch}" for r in whole.itertuples()]
+    bar_chart(whole, "encoder", "a whole training step")
 
 # %% [markdown]
 # ## How fast is block softmax?
@@ -173,7 +174,7 @@ if softmax is not None:
 #
 # Two tasks: the probability of every node (forward), and the loss of a leaf (forward and backward). For the loss, the
 # package computes only the two blocks on the way to each leaf, sample by sample. `block_log_softmax` computes all blocks of
-# all samples at once. So the package's time grows with the samples, and ours with the nodes.
+# all samples at once. So the package's time grows with the number of samples, and ours with the number of nodes too.
 
 # %%
 if softmax is not None:
