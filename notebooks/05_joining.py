@@ -54,8 +54,15 @@ torch.set_default_dtype(torch.float64)  # double precision: the numbers below co
 _ = torch.manual_seed(seed)
 
 # %% [markdown]
-# The little graph again, now with three coarse datasets to choose from: one that knows the species,
-# one that knows the hair, and one that knows the coat pattern.
+# Five words that we need. The **fine** dataset has the labels that a test asks for. The **coarse**
+# dataset has labels that say less. The two together are the **fusion**, in the paper's word. An **arm**
+# is one way of training that we compare with others. The **control** is the arm that differs from
+# joining in nothing but the coarse labels.
+#
+# Here is the little graph again, now with three coarse datasets to choose from: one that knows the
+# species, one that knows the hair, and one that knows the coat pattern. The hair and the coats were
+# augmented nodes in notebook 01. A node becomes a label as soon as some dataset names it; nothing else
+# in the graph changes.
 
 # %%
 text = """
@@ -143,6 +150,12 @@ assert torch.allclose(whole, L_fine + 0.5 * L_coarse)
 print(f"L = {L_fine:.4f} + 0.5 x {L_coarse:.4f} = {whole:.4f}")
 
 # %% [markdown]
+# What is inside the two losses? The fine batch has both parts of Algorithm 1: teacher forcing on the
+# deterministic paths of each breed, and a sampled path for each British Shorthair, whose coat its label
+# leaves open. The coarse batch here has the first part alone, since the only path to *cat* is
+# deterministic. So this batch samples nothing. (A coarse label can have several paths, too, some of them
+# nondeterministic. Then it has a second part like a fine label.)
+#
 # ## 3 What a coarse label teaches: its path, and no further
 #
 # The path *animal ∘ cat* is deterministic, so a coarse picture has part 1 of Algorithm 1 alone:
@@ -212,23 +225,25 @@ plt.show()
 #
 # The scores below *cat* get no gradient, but the network **shares its weights**: encoder, first state
 # and GRU are the same for all steps. So an update on coarse pictures changes the breeds' probabilities,
-# too. Here is one step of gradient descent on the coarse batch alone, seen from a fine picture:
+# too. We look at two probabilities of a fine picture, before and after one step of gradient descent on
+# the three coarse pictures of cats.
 
-# %% tags=["nbval-check-output"]
-def seen(model):
+# %%
+def two_probabilities(model):
     """p(cat) on the joint tree and p(Birman) on the tree of the breeds, for the third fine picture."""
     f, h = model.features(x[2:3]), model.head
     p_joint = h.tree.label_log_probs(h.decoder.slot_log_probs(f, h.tree)).exp()[0]
     return p_joint[labels.index("cat")].item(), h.log_probs(f).exp()[0, 2].item()
 
 
-before = seen(model)
+# %% tags=["nbval-check-output"]
+before = two_probabilities(model)
 loss = model.head.loss(model.features(x_coarse[[0, 2, 3]]), y_coarse[[0, 2, 3]], is_coarse=True)  # three cats
 weights = list(model.parameters())
 with torch.no_grad():
     for weight, g in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
         weight -= 0.1 * (0 if g is None else g)
-for name, a, b in zip(("p(cat)", "p(Birman)"), before, seen(model), strict=True):
+for name, a, b in zip(("p(cat)", "p(Birman)"), before, two_probabilities(model), strict=True):
     print(f"{name:<10} {a:.4f} -> {b:.4f}")
 
 # %% [markdown]
@@ -240,9 +255,10 @@ for name, a, b in zip(("p(cat)", "p(Birman)"), before, seen(model), strict=True)
 #
 # The gradient of the step is linear in $w$: the fine gradient plus $w$ times the coarse one. And each
 # loss is a *mean* over its batch. So $w$ weighs the two datasets, not their pictures: a coarse batch
-# that is twice as large has the same weight, and less noise.
+# that is twice as large has the same weight, and less noise. We check both: the gradient for $w = 3$ is
+# the sum, and a batch that has each coarse picture twice changes nothing.
 
-# %% tags=["nbval-check-output"]
+# %%
 def grad_of(w, repeat=1):
     """The gradient of one joint step, as one vector; repeat: each coarse picture so many times."""
     torch.manual_seed(seed)
@@ -253,6 +269,7 @@ def grad_of(w, repeat=1):
     return out
 
 
+# %% tags=["nbval-check-output"]
 fine_part, joint = grad_of(0.0), grad_of(1.0)
 coarse_part = joint - fine_part
 assert torch.allclose(grad_of(3.0), fine_part + 3 * coarse_part) and torch.allclose(grad_of(1.0, repeat=2), joint)
@@ -261,8 +278,12 @@ print(f"cosine of the angle between them {torch.cosine_similarity(fine_part, coa
 
 # %% [markdown]
 # A cosine near 0 means that the two batches train different directions. A large negative one would
-# mean that they disagree. How large should $w$ be? It is chosen on validation data, like a learning
-# rate (notebook 12).
+# mean that they disagree.
+#
+# How large should $w$ be? For $w = 0$ the coarse data are not used. For a very large $w$ the fine labels
+# hardly count, although the test asks for them. In between, theory gives no value: it depends on how much
+# the coarse labels say, and on how well the features fit both datasets. So $w$ is chosen on validation
+# data, like a learning rate, and the control gets as much tuning as the joined arm (notebook 12).
 #
 # ## 5 Same compute: the control must see as many pictures
 #
@@ -270,6 +291,10 @@ print(f"cosine of the angle between them {torch.cosine_similarity(fine_part, coa
 # a softmax) that is trained on $B$ fine pictures a step sees fewer. If joining then wins, we do not
 # know why: because of the coarse labels, or because more pictures were seen? So we always train a
 # second FFN, **same compute**, with $B + B_c$ fine pictures a step.
+#
+# Both arms take the same number of *steps*. One could also compare the same number of *epochs*, that is,
+# passes over the data. That would be unfair in another way: with its coarse pictures the fusion is a larger
+# dataset, so the same number of epochs would give it more steps.
 #
 # We show the danger with a "second dataset" that cannot bring anything new: a **copy of the fine
 # dataset**. First, our drawn animals. Each picture is a sum of directions for its breed, coat and hair,
@@ -359,7 +384,7 @@ plt.show()
 #
 # ## 6 When joining helps, and when it cannot
 #
-# Two conditions must hold.
+# Two conditions must hold: the coarse label says something, and the classifier does not know it yet.
 #
 # **The coarse label must say something about the fine label.** How much, in bits, is the mutual
 # information: the uncertainty about the breed before the coarse label is known, minus the uncertainty
@@ -449,8 +474,22 @@ plt.show()
 # data and intervals.)
 #
 # > **Deviation from the paper.** The paper joins photographs of 37 breeds with photographs of cats and
-# > dogs, and reports a gain. With a pre-trained encoder the species is a question that an FFN answers
-# > nearly always correctly. Before you join, ask your FFN the coarse question, as above.
+# > dogs, and reports a gain. A pre-trained encoder may show the species so plainly that an FFN answers
+# > this question already. Before you join, ask your FFN the coarse question, as above.
+#
+# There are more reasons why a join can fail. The pictures of the two datasets can differ so much (drawings
+# and photographs) that what is learned on one does not hold for the other. The coarse labels can be wrong.
+# The graph can be wrong: a coarse label above the wrong breeds teaches the wrong thing. And the encoder can
+# be frozen, so that only the last layers can use what the coarse pictures show. Our experiments change some
+# of these one at a time (notebooks 43 to 45).
+#
+# A short list for a join of your own (notebook 99):
+#
+# 1. Which fine labels does each coarse label allow? If it allows all of them, it says nothing.
+# 2. How often does an FFN, trained on the fine data alone, answer the coarse question? If nearly always,
+#    expect no gain.
+# 3. Does the control see as many pictures in a step, and was it tuned as much?
+# 4. Is the gain larger than the differences between seeds?
 
 # %% [markdown]
 # ## What to take away

@@ -54,6 +54,10 @@ torch.set_default_dtype(torch.float64)  # double precision: the numbers below co
 # The little graph, with two coarse datasets: one knows the species, one the coat pattern. Our example is
 # a picture of the second: its label is *Tabby-Color*. The true breed of such a cat is British Shorthair
 # or Egyptian Mau.
+#
+# Two questions about each model are worth asking. What is the **likelihood** of the label: which
+# probability does training raise? And what does the model **conclude** from it: which scores rise, and
+# which fall? Section 8 puts the answers to the second question into one picture.
 
 # %%
 text = """
