@@ -1,6 +1,9 @@
 """Baselines, neighbouring models and other estimators, by enumeration; also where evaluated labels nest."""
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -370,3 +373,30 @@ def test_a_pseudo_label_below_an_evaluated_label_contradicts_it():
     guess = np.log(np.eye(4)[[2, 3, 0]] + 1e-9)  # Pug, dog, Brit
     kept = pseudo_label(Task(graph, labels, n_fine, split, split, coarse), guess).coarse
     assert kept.ids == ["b", "c"] and kept.y.tolist() == [3, 0]
+
+
+BITS = """
+import torch
+from companion.heads import baselines, neighbours
+from labelaug_core.graph_file import load_graph
+from labelaug_core.label_aug import PathHead
+
+graph = load_graph("critters")
+labels = graph.label_nodes("critters") + ["cat", "dog", "Shorthair", "Thin Tail"]
+heads = baselines.LabelSetHead, neighbours.FlatMarginalHead, neighbours.HexHead, neighbours.AgreementHead, PathHead
+for head in heads:
+    torch.manual_seed(0)
+    model, x = head(graph, labels, 14, 8), torch.randn(14, 8)
+    loss = model.loss(x, torch.arange(14)) + model.loss(x[:4], torch.arange(14, 18), is_coarse=True)
+    loss.backward()
+    print(head.__name__, loss.item(), *(p.grad.double().sum().item() for p in model.parameters() if p.grad is not None))
+"""
+
+
+def test_a_seed_gives_the_same_bits_in_every_process():
+    """The order in which Python walks through a set of names differs from process to process."""
+    found = [
+        subprocess.run([sys.executable, "-c", BITS], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True)
+        for seed in ("1", "2")
+    ]
+    assert found[0].stdout and found[0].stdout == found[1].stdout, found[0].stderr.decode()[-2000:]

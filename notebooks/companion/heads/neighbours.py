@@ -62,7 +62,8 @@ class HexHead(nn.Module):
         pairs: dict[tuple[int, str], int] = {}  # a label and a question that it answers -> the pair's number
         entries = []  # an answer of the pair: its node, the pair
         for k, label in enumerate(labels[:n_fine]):
-            for v in {label, *graph.ancestors(label)} - {graph.root}:
+            on = {label, *graph.ancestors(label)} - {graph.root}
+            for v in sorted(on, key=graph.index.get):  # in one order: sums give the same bits in every process
                 entries.append((graph.index[v], pairs.setdefault((k, question[v]), len(pairs))))
         node, pair = torch.tensor(entries).T.contiguous()
         asked = torch.tensor([[pairs.get((k, question[v]), -1) for k in range(n_fine)] for v in labels])
