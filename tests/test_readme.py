@@ -39,7 +39,7 @@ def test_commands_work(command, tmp_path):
         if program == "make":  # what make hands to snakemake, options of the Makefile included
             command = re.search(r"\S*snakemake .*?(?=;|$| &&)", run(f"make -n {' '.join(words)} BIN={BIN} ENV="))[0]
         plan = run(re.sub(r"--executor \S+", "", command).replace("snakemake ", "snakemake --dry-run --cores 1 ", 1))
-        assert re.search(r"(cells|verify): \d+ of \d+ cells are recorded, (\d+ to run|nothing to be done)", plan)
+        assert re.search(r"(cells|verify|beyond): \d+ of \d+ cells are recorded, (\d+ to run|nothing to be done)", plan)
     elif program == "conda":
         assert (ROOT / words[words.index("-f") + 1]).exists()  # what is in it: test_environment.py
     elif words == ["book"]:
