@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 PROGRAMS = re.compile(r"(make|papermill|snakemake|conda) \S")
-BLOCKS = "".join(re.findall(r"^```\n(.*?)^```", README, re.M | re.S)).splitlines()
+FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)  # language, text
+BLOCKS = "".join(text for language, text in FENCED if not language).splitlines()
 WRITTEN = [line.split("#")[0].strip() for line in BLOCKS] + re.findall(r"`([^`\n]+)`", README)
 COMMANDS = sorted({command for command in WRITTEN if PROGRAMS.match(command)})
 
@@ -38,7 +39,8 @@ def test_commands_work(command, tmp_path):
     elif program == "snakemake" or words[0] in ("reproduce", "report", "tune", "verify", "beyond"):
         if program == "make":  # what make hands to snakemake, options of the Makefile included
             command = re.search(r"\S*snakemake .*?(?=;|$| &&)", run(f"make -n {' '.join(words)} BIN={BIN} ENV="))[0]
-        plan = run(re.sub(r"--executor \S+", "", command).replace("snakemake ", "snakemake --dry-run --cores 1 ", 1))
+        command = re.sub(r"\bout=\S+", f"out={tmp_path}", re.sub(r"--executor \S+", "", command))
+        plan = run(command.replace("snakemake ", "snakemake --dry-run --cores 1 ", 1))
         assert re.search(r"(cells|verify|beyond): \d+ of \d+ cells are recorded, (\d+ to run|nothing to be done)", plan)
     elif program == "conda":
         assert (ROOT / words[words.index("-f") + 1]).exists()  # what is in it: test_environment.py
