@@ -41,9 +41,8 @@ def question(profile: str, name: str) -> tuple[pd.DataFrame, list[str]]:
         frame = rows_of(profile, name, cells)
         lacking = int((frame["n_seeds"] < profiles.BEYOND_SEEDS).sum())
         if not lacking:
-            notes.append(
-                f"{group}: {profiles.BEYOND_SEEDS} seeds, {int(frame['n_test'].max()):,} test images, from the records."
-            )
+            n = " or ".join(map(str, sorted(set(frame["n_seeds"]))))
+            notes.append(f"{group}: {n} seeds, {int(frame['n_test'].max()):,} test images, from the records.")
             parts.append(frame)
         elif len(old := kept[kept["group"] == group]):
             notes.append(f"{group}: the committed table; {lacking} of {len(cells)} cells have no whole record here.")
