@@ -1,6 +1,6 @@
 """`make bench` -> results/bench/*.json: the speed of the core, and bars.json, what was promised against what came out.
 
-About five minutes on a quiet core. See race.py for how times are taken.
+It wants a quiet machine. See race.py for how times are taken.
 """
 
 from __future__ import annotations
