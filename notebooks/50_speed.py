@@ -219,7 +219,7 @@ processes = rows("processes")
 if processes is not None:
     short = processes[processes.cpu_seconds.notna()]
     columns = ["what", "method", "dataset", "first_step", "cpu_seconds"]
-    display(short[columns].style.hide(axis="index").format(precision=2, na_rep=""))
+    display(short[columns].style.hide(axis="index").format(precision=3, na_rep=""))
 
 # %% [markdown]
 # ## How much memory does encoding take?
@@ -230,4 +230,5 @@ if processes is not None:
 if processes is not None:
     encode = processes[processes.what == "encode"]
     columns = ["encoder", "pixels", "images", "images_mb", "peak_mb", "images_per_second"]
-    display(encode[columns].style.hide(axis="index").format(precision=1, thousands=","))
+    encode = encode[columns].astype({"pixels": int, "images": int})
+    display(encode.style.hide(axis="index").format(precision=1, thousands=","))
