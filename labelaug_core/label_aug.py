@@ -75,9 +75,14 @@ class PathHead(nn.Module):
         through = is_coarse and self.settings.coarse == "reward"
         return OBJECTIVES[self.settings.objective](self, features, y, tree, through)
 
+    def slot_log_probs(self, features: Tensor) -> Tensor:
+        """log p of every slot of the fine tree, 32 samples at a time: larger blocks of memory are slow to get."""
+        parts = features.split(len(features) if features.is_cuda else 32)
+        return torch.cat([self.decoder.slot_log_probs(part, self.fine_tree) for part in parts])
+
     def log_probs(self, features: Tensor) -> Tensor:
         """Exact log p(label | x) of the evaluated labels: [B, d] -> [B, n_fine]."""
-        return self.fine_tree.label_log_probs(self.decoder.slot_log_probs(features, self.fine_tree))
+        return self.fine_tree.label_log_probs(self.slot_log_probs(features))
 
     def predictions(self, features: Tensor) -> dict[str, Tensor]:
         """What evaluation asks for, from one pass over features [B, d].
@@ -85,7 +90,7 @@ class PathHead(nn.Module):
         log_probs [B, n_fine]: exact log p(label | x); path [B]: Algorithm 2's path, an index into fine_tree.paths;
         greedy [B]: the label that it ends at; path_log_probs [B, P]: log p(P | x) of every path.
         """
-        slot_logp = self.decoder.slot_log_probs(features, self.fine_tree)
+        slot_logp = self.slot_log_probs(features)
         path = greedy(self.fine_tree, slot_logp)
         return {
             "log_probs": self.fine_tree.label_log_probs(slot_logp),

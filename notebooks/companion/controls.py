@@ -7,7 +7,6 @@ import random
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
 from labelaug_core.data import DataError, Split, Task
 from labelaug_core.graph import GraphError, LabelGraph, normalise
@@ -76,7 +75,8 @@ def relabel(task: Task, share: float, seed: int, questions: list[str]) -> Task:
         raise DataError(f"relabel: no label of {graph.name} fixes an answer to {', '.join(map(repr, questions))}")
     rng, y = np.random.default_rng([seed, 7]), task.train.y
     order = rng.permutation(len(y))
-    turn = pd.Series(y[order]).groupby(y[order]).cumcount()  # the first of its class, the second, ...
+    n = np.bincount(y)
+    turn = np.argsort(np.argsort(y[order], kind="stable")) - (n.cumsum() - n)[y[order]]  # the first of its class, ...
     kept = np.sort(order[np.argsort(turn, kind="stable")[: max(1, round((1 - share) * len(y)))]])
     rows = [(i, k) for i in np.setdiff1d(np.arange(len(y)), kept) for k in known[y[i]]]
     coarse = None

@@ -79,6 +79,8 @@ def load_task(settings: dict) -> Task:
     check_settings(settings)
     module = import_module(f"companion.datasets.{settings['source']}")
     task = module.load(load_graph(settings["source"]), settings["data"])
+    if not settings["data"].get("join"):
+        task = task.fine_only()
     tune = settings["encoder"].get("tune")
     if tune in ("frozen", "last"):
         whole = build_encoder(settings["encoder"])
@@ -87,7 +89,7 @@ def load_task(settings: dict) -> Task:
             activations = encoded(task, whole.before_last(settings["data"]), np.float16)
             features = replace(activations, head_first=features)
         task = features
-    return task if settings["data"].get("join") else task.fine_only()
+    return task
 
 
 def encoded(task: Task, encoder, dtype: type = np.float32) -> Task:

@@ -12,9 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, precision_recall_curve
 from torch import nn
 
 from companion.controls import on_graph
@@ -113,7 +111,7 @@ class OneLabel(Scoring):
         chosen = self.guess(found)
         out = {
             "accuracy": float((chosen == y).mean()),
-            "mean_per_class": float(balanced_accuracy_score(y, chosen)),
+            "mean_per_class": mean_per_class(chosen == y, y),
             "nll": self.score(found, y)["val_nll"],
             "temperature": temperature(val_found["log_probs"], val_y),
         }
@@ -154,8 +152,15 @@ def usable_samples(task: Task, method: Method) -> Split:
     return task.coarse.take(rows)
 
 
+def mean_per_class(right: np.ndarray, y: np.ndarray) -> float:
+    """The share of right samples [N], averaged over the classes that y [N] has."""
+    n = np.bincount(y)
+    return float((np.bincount(y, right)[n > 0] / n[n > 0]).mean())
+
+
 def temperature(log_probs: np.ndarray, y: np.ndarray) -> float:
     """T > 0 that minimises the mean -log p(true label) of softmax(log p / T): log_probs [N, K], y [N]."""
+    from scipy.optimize import minimize_scalar
 
     def nll(log_t: float) -> float:
         return -log_softmax(log_probs / np.exp(log_t), axis=1)[np.arange(len(y)), y].mean()
@@ -184,6 +189,8 @@ class SeveralLabels(Scoring):
     def score(self, found: dict[str, np.ndarray], y: np.ndarray) -> dict[str, float]:
         """Micro-F1 at its best threshold, by which a model is chosen, the share of samples whose whole set of labels is
         right, and -log p of that set, each label a yes or no by itself."""
+        from sklearn.metrics import accuracy_score, f1_score  # here: one label a sample waits for no scikit-learn
+
         logp = found["log_probs"].astype(float)
         chosen = above_threshold(found["log_probs"], choose_threshold(found["log_probs"], y))
         return {
@@ -195,6 +202,8 @@ class SeveralLabels(Scoring):
     def measure(self, found: dict, y: np.ndarray, val_found: dict, val_y: np.ndarray) -> dict[str, float]:
         """F1 micro, macro (over categories that the test has) and by sample, and the share of samples whose whole set
         is right, at the threshold of the validation part."""
+        from sklearn.metrics import accuracy_score, f1_score
+
         threshold = choose_threshold(val_found["log_probs"], val_y)
         chosen, seen = above_threshold(found["log_probs"], threshold), y.any(0)
         return {
@@ -223,6 +232,8 @@ def choose_threshold(log_probs: np.ndarray, y: np.ndarray) -> float:
 
     log_probs [N, K] <= 0, y [N, K] bool.
     """
+    from sklearn.metrics import precision_recall_curve
+
     z = log_probs.copy()
     np.put_along_axis(z, z.argmax(1)[:, None], 1.0, axis=1)  # above every log probability: always predicted
     precision, recall, thresholds = precision_recall_curve(y.ravel(), z.ravel())

@@ -99,10 +99,12 @@ class Edges(nn.Module):
         first, size = self.first[node[rows]], self.first.diff()[node[rows]]
         row = rows.repeat_interleave(size)
         slot = torch.arange(len(row), device=f.device) - (size.cumsum(0) - size - first).repeat_interleave(size)
-        z = []
-        for v, f_v in zip(nodes.tolist(), f[rows].split(counts), strict=True):  # each node's weights are read once
-            below = self.child[self.first[v] : self.first[v + 1]]
-            z.append(nn.functional.linear(f_v, decoder.score.weight[below], decoder.score.bias[below]).flatten())
+        below = [self.child[self.first[v] : self.first[v + 1]] for v in nodes.tolist()]
+        sizes, asked = [len(b) for b in below], torch.cat(below)  # each node's weights are read once, all in one go:
+        weights = decoder.score.weight.index_select(0, asked).split(sizes)  # the gradient of each read is [N, H]
+        biases = decoder.score.bias.index_select(0, asked).split(sizes)
+        states = f[rows].split(counts)
+        z = [nn.functional.linear(*at).flatten() for at in zip(states, weights, biases, strict=True)]
         n_blocks = len(self.exclusive)
         asked, block = (row * n_blocks + self.block[slot]).unique_consecutive(return_inverse=True)
         logp = block_log_softmax(torch.cat(z), block, self.exclusive[asked % n_blocks])
@@ -205,7 +207,8 @@ class SampledPathHead(nn.Module):
         self.decoder = PathDecoder(graph, d, hidden)
         self.edges, self.fine_edges = Edges(graph, labels, n_fine), Edges(graph, labels[:n_fine])
         self.k, self.width = k, width
-        asked = {graph.group[graph.nodes[v]] for v in self.edges.child.unique().tolist() if v < len(graph.nodes)}
+        names = graph.nodes  # a new list at each call
+        asked = {graph.group[names[v]] for v in self.edges.child.unique().tolist() if v < len(names)}
         if wrong := {g for g in asked if not graph.exclusive[g]}:
             names = ", ".join(map(repr, sorted(wrong)))
             raise GraphError(

@@ -125,9 +125,9 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     g = spec["groups"][group]
     training = spec["training"] | g.get("training", {})
     head = dict(spec.get("head", {}))
-    for key, value in ((g["methods"][method] or {}) | parse_option(option)).items():
-        (training if key in training else head)[key] = value
     data = g["data"] | (g["datasets"][dataset] or {})
+    for key, value in ((g["methods"][method] or {}) | parse_option(option)).items():
+        (training if key in training else data if key in data else head)[key] = value
     if data.pop("same_compute", False):  # as many images a step as the fusion has
         training["batch"] += training["coarse_batch"]
     source = g.get("of", group)
