@@ -52,10 +52,26 @@ test: $(ENV)
 lab: $(ENV)
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
-notebooks: $(ENV)  ## .py -> executed .ipynb (toy profile); never edit an .ipynb
+# The notebooks that were changed after their source: JupyterLab refuses to open these pairs, for the same reason.
+define CHANGED
+import os, sys, jupytext
+def cells(file):
+    return [(c.cell_type, c.source) for c in jupytext.read(file).cells]
+def changed(py, ipynb):
+    return os.path.exists(ipynb) and os.path.getmtime(ipynb) > os.path.getmtime(py) and cells(ipynb) != cells(py)
+named = [n + ".ipynb" for n in sys.argv[1:] if changed(n + ".py", n + ".ipynb")]
+sync = os.path.relpath(os.path.join(os.path.dirname(sys.executable), "jupytext")) + " --sync " + " ".join(named)
+if named:
+    sys.exit("changed after their .py, and would be lost: " + ", ".join(named) + "\nTo keep the changes: cd notebooks && "
+             + sync + "\nTo give them up: remove these .ipynb. Then run make notebooks again.")
+endef
+export CHANGED
+
+notebooks: $(ENV)  ## .py -> executed .ipynb (toy profile); an .ipynb that was changed after its .py is an error
+	@cd notebooks && $(abspath $(BIN))/python -c "$$CHANGED" $(NOTEBOOKS)
 	@cd notebooks && for name in $(NOTEBOOKS); do echo "$$name"; \
-	  ../$(BIN)/jupytext --quiet --to ipynb $$name.py && \
-	  TQDM_DISABLE=1 ../$(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --coalesce-streams --inplace $$name.ipynb || exit 1; done
+	  $(abspath $(BIN))/jupytext --quiet --to ipynb $$name.py && \
+	  TQDM_DISABLE=1 $(abspath $(BIN))/jupyter nbconvert --log-level=ERROR --to notebook --execute --coalesce-streams --inplace $$name.ipynb || exit 1; done
 
 book: $(ENV)  ## a static site of the committed notebooks, tables and figures; nothing is run, nothing is fetched
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d _build/doctrees notebooks _build/book

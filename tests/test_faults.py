@@ -225,6 +225,24 @@ def test_several_runs_into_one_folder_lose_nothing(copy):  # noqa: F811
     assert_whole(copy)
 
 
+def test_a_run_needs_no_home_no_git_and_no_module_resource(copy, tmp_path_factory):  # noqa: F811
+    """Containers, clusters, Windows. The seeds are typed as people type them."""
+    shrink(copy)
+    place = tmp_path_factory.mktemp("bare")
+    (place / "home").touch()  # a file: nobody can make a folder in it
+    (place / "sitecustomize.py").write_text("import sys\nsys.modules['resource'] = None\n")
+    given = environment(copy) | {"HOME": str(place / "home"), "PATH": str(Path(sys.executable).parent)}
+    given = {k: v for k, v in given.items() if k not in ("LABELAUG_CACHE", "XDG_CACHE_HOME")}
+    given |= {"PYTHONPATH": f"{place}:{given['PYTHONPATH']}", "TMPDIR": str(place)}
+    command = ["papermill", "--no-progress-bar", "notebooks/20_train_cell.ipynb", "out.ipynb", "-p", "seeds", "[0,1]"]
+    done = subprocess.run(command, cwd=copy, env=given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = store.read(copy / "results" / "toy", "critters__fine__ffn")
+    assert record.seeds == [0, 1] and not record.damaged
+    assert record.runs[0]["peak_memory_mb"] is None and record.runs[0]["git_commit"] == "unknown"
+    assert list(place.glob("labelaug-*/critters-*.npy")), "the cache is in the temporary folder"
+
+
 THREADS = """
 import sys, torch, test_training as t
 settings = t.small("ffn")

@@ -106,6 +106,7 @@ MISTAKES = {
     "two roots": (put("root", ["animal", "plant"]), ["root"]),
     "an empty list for a root": (put("root", [[]]), ["root", "names 0"]),
     "the reserved name": (put("groups", "dog breed", "nodes", ["Pug", "<eop>"]), ["'<eop>'"]),
+    "a group of the reserved name": (put("groups", "<eop>", {"below": "cat", "nodes": ["Manx"]}), ["'<eop>'"]),
     "sources is a number": (put("sources", 7), ["sources"]),
 }
 

@@ -139,6 +139,33 @@ def test_a_checked_number_that_moves_by_a_thousandth_fails(name, tmp_path):
     assert n >= 4 and f"{n} failed" in run.stdout, run.stdout[-2000:]
 
 
+def test_make_refuses_to_throw_away_what_was_changed_in_a_notebook(tmp_path):
+    for file in ("Makefile", "pyproject.toml"):
+        (tmp_path / file).write_bytes((FOLDER.parent / file).read_bytes())
+    (tmp_path / "notebooks").mkdir()
+    one, other = (tmp_path / "notebooks" / name for name in ("01_a.py", "02_b.py"))
+    for source in (one, other):
+        source.write_text("# %%\nprint(6 * 7)\n")
+        jupytext.write(jupytext.read(source), source.with_suffix(".ipynb"))
+    made = one.with_suffix(".ipynb")
+    made.write_text(made.read_text().replace("6 * 7", "6 * 9"))  # as JupyterLab or another editor saves it
+    other.write_text("# %%\nprint(6 * 8)\n")  # the usual way
+
+    def make() -> subprocess.CompletedProcess:
+        command = ["make", "notebooks", f"BIN={Path(sys.executable).parent}", "ENV="]
+        return subprocess.run(command, cwd=tmp_path, env=os.environ | {"MAKEFLAGS": ""}, capture_output=True, text=True)
+
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    refused = make()
+    assert refused.returncode and "would be lost: 01_a.ipynb\n" in refused.stderr
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    (sync,) = re.findall("To keep the changes: (.*)", refused.stderr)
+    subprocess.run(sync, shell=True, cwd=tmp_path, check=True)
+    assert make().returncode == 0
+    for source, number in ((one, 54), (other, 48)):
+        assert f'"{number}\\n"' in source.with_suffix(".ipynb").read_text()
+
+
 def test_the_first_figure_is_there_within_a_minute(tmp_path):
     cells = code_cells(load("00_quickstart"))
     first = next(i for i, c in enumerate(cells) if any("image/png" in o.get("data", {}) for o in c["outputs"]))
