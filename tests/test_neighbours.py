@@ -11,6 +11,7 @@ import pytest
 import torch
 from companion.heads import neighbours
 from companion.heads.baselines import FFNHead, LabelSetHead, allowed, pseudo_label
+from companion.heads.direct import DirectHead
 from companion.heads.estimators import ESTIMATORS, EstimatorHead, surrogate
 from companion.heads.hiclass_head import HiclassHead
 from companion.methods import METHODS
@@ -58,6 +59,45 @@ def on(graph: LabelGraph, label: str) -> set[str]:
 def inputs(n: int = 2, d: int = 3) -> torch.Tensor:
     torch.manual_seed(1)
     return torch.randn(n, d, dtype=torch.double)
+
+
+# -- direct and global scores ------
+
+
+@settings(max_examples=60, deadline=None)
+@given(random_graphs())
+def test_direct_scores_are_a_softmax_over_all_paths(graph):
+    """By enumeration: evaluated labels stop a path, a coarse label is reached by every path through it."""
+    labels, n_fine = fine_and_coarse(graph)
+    torch.manual_seed(0)
+    head, x = DirectHead(graph, labels, n_fine, 3, share=0.5).double(), inputs()
+    torch.nn.init.normal_(head.score.weight)
+    z = dict(zip(graph.nodes, (head.score(x) * head.rate).T, strict=True))
+    ends = [v for v in labels if v in labels[:n_fine] or not any(v in graph.ancestors(u) for u in labels)]
+    for known, is_coarse in ((ends, True), ([v for v in ends if v in labels[:n_fine]], False)):
+        paths = [p for v in known for p in simple_paths(graph, v)]
+        count = torch.tensor([float(sum(p[-1] == q[-1] for q in paths)) for p in paths], dtype=torch.double)
+        logp = (torch.stack([sum(z[v] for v in p) for p in paths], 1) - count.log()).log_softmax(1)
+        for k, v in enumerate(labels if is_coarse else labels[:n_fine]):
+            own = [p[-1] == v if k < n_fine else v in p for p in paths]
+            expected = -logp[:, own].logsumexp(1).mean()
+            y = torch.full((len(x),), k)
+            torch.testing.assert_close(head.loss(x, y, is_coarse), expected)
+            if not is_coarse:
+                torch.testing.assert_close(-head.predictions(x)["log_probs"][:, k].mean(), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_direct_scores_begin_as_ffn(graph, share):
+    fine = graph.label_nodes("critters")
+    labels, n_fine = [*fine, *graph.label_nodes("critters-species")], len(fine)
+    head, x = DirectHead(graph, labels, n_fine, 3, share).double(), inputs()
+    rows = [graph.index[v] for v in labels[:n_fine]]
+    z = torch.nn.functional.linear(x, head.score.weight[rows], head.score.bias[rows])
+    torch.testing.assert_close(head.predictions(x)["log_probs"], z.log_softmax(1))
+    head.loss(x, torch.tensor([0, 1])).backward()
+    inner = [i for i, v in enumerate(graph.nodes) if v not in labels and v != graph.root]
+    assert bool(head.score.weight.grad[inner].any()) == (share > 0)
 
 
 # -- estimators ------

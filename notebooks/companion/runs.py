@@ -43,7 +43,7 @@ class Fitted:
 def check_settings(settings: dict) -> None:
     """Raises RecordError naming every training or head setting that there is not, or whose value is of another kind."""
     training = {f.name: f.default for f in fields(TrainingSettings)}
-    head = {f.name: f.default for f in fields(PathSettings)} | {"graph": "full"}
+    head = {f.name: f.default for f in fields(PathSettings)} | {"graph": "full", "share": 0.1}
     parts = (("training", training), ("finetune", training), ("head", head))
     unknown = [f"{part}: {key!r}" for part, known in parts for key in settings.get(part, {}) if key not in known]
     if unknown:
@@ -203,7 +203,7 @@ def run_seed(settings: dict, task: Task, seed: int) -> tuple[dict, dict[str, np.
         "parameters": sum(p.numel() for p in fitted.model.parameters() if p.requires_grad),
         **environment(),
     }
-    return run, scoring.keep(found, used.test.y, metrics, used.test.truth is not None), fitted.model
+    return run, scoring.keep(found, used.test.y, metrics, used.test.truth), fitted.model
 
 
 def trained(settings: dict, seed: int) -> tuple[Classifier, Task]:

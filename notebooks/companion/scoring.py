@@ -17,6 +17,7 @@ from torch import nn
 
 from companion.controls import on_graph
 from companion.heads.baselines import FFNHead, LabelSetHead, allowed
+from companion.heads.direct import DirectHead
 from companion.heads.estimators import EstimatorHead
 from companion.heads.hiclass_head import HiclassHead
 from companion.heads.neighbours import AgreementHead, FlatMarginalHead, HexHead, HierarchicalSoftmaxHead
@@ -29,6 +30,7 @@ HEADS = {  # one label a sample: (graph, labels, n_fine, d, ...) -> a head
     "ffn": FFNHead,
     "label-set": LabelSetHead,
     "path": PathHead,
+    "direct": DirectHead,
     "flat-marginal": FlatMarginalHead,
     "hex": HexHead,
     "agreement": AgreementHead,
@@ -63,8 +65,8 @@ class Scoring(ABC):
         """Test metrics; what a metric needs to know beside the model is fitted on the validation part."""
 
     @abstractmethod
-    def keep(self, found: dict, y: np.ndarray, metrics: dict[str, float], truth: bool) -> dict[str, np.ndarray]:
-        """The arrays of a record. truth: the true attributes of the samples are known (Sec. 4.4)."""
+    def keep(self, found: dict, y: np.ndarray, metrics: dict[str, float], truth: list | None) -> dict[str, np.ndarray]:
+        """The arrays of a record. truth: of each sample the true attributes that are known (Sec. 4.4)."""
 
 
 def scoring_of(task: Task, method: Method) -> Scoring:
@@ -94,6 +96,8 @@ class OneLabel(Scoring):
             chosen = own | {k: v for k, v in options.items() if k != "graph"}
             settings = PathSettings(**{k: v for k, v in chosen.items() if k in known})
             own = {"settings": settings} | {k: v for k, v in chosen.items() if k not in known}
+        if method.head == "direct" and "share" in options:
+            own["share"] = options["share"]
         return (lambda d: HEADS[method.head](task.graph, task.labels, task.n_fine, d, **own)), task
 
     def guess(self, found: dict[str, np.ndarray]) -> np.ndarray:
@@ -119,9 +123,10 @@ class OneLabel(Scoring):
             out[f"accuracy_{way}"] = float((OneLabel(way).guess(found) == y).mean())
         return out
 
-    def keep(self, found: dict, y: np.ndarray, metrics: dict[str, float], truth: bool) -> dict[str, np.ndarray]:
+    def keep(self, found: dict, y: np.ndarray, metrics: dict[str, float], truth: list | None) -> dict[str, np.ndarray]:
         """y [N], exact [N] (the most probable class), p_exact [N] (its probability), p_scaled [N] (the same at the
-        fitted temperature), greedy [N], path [N] and, with truth, path_logp [N, P], where the head has them."""
+        fitted temperature), greedy [N], path [N] and, with truth, path_logp [N, P], where the head has them (0 for
+        a sample of which nothing is known)."""
         scaled = np.exp(log_softmax(found["log_probs"] / metrics["temperature"], axis=1).max(1))
         kept = {
             "y": y.astype(np.uint16),
@@ -133,7 +138,8 @@ class OneLabel(Scoring):
             if name in found:
                 kept[name] = found[name].astype(kind)
         if truth and "path_log_probs" in found:
-            kept["path_logp"] = found["path_log_probs"].astype(np.float16)
+            known = np.array([bool(t) for t in truth])
+            kept["path_logp"] = np.where(known[:, None], found["path_log_probs"], 0.0).astype(np.float16)
         return kept
 
 
@@ -214,7 +220,7 @@ class SeveralLabels(Scoring):
             "threshold": threshold,
         }
 
-    def keep(self, found: dict, y: np.ndarray, metrics: dict[str, float], truth: bool) -> dict[str, np.ndarray]:
+    def keep(self, found: dict, y: np.ndarray, metrics: dict[str, float], truth: list | None) -> dict[str, np.ndarray]:
         """y and predicted as packed bits [N, ceil(K / 8)], and of the first 20 samples log_probs [20, K] and, from the
         path decoder, step_log_probs [20, E]."""
         kept = {
