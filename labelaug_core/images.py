@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, features
 
 from labelaug_core.cache import progress
 
-with suppress(ImportError):  # a plugin for HEIC, if the reader has installed it
+with suppress(ImportError):  # the plugin for HEIC comes with the extra `joining`
     import pillow_heif
 
     pillow_heif.register_heif_opener()
@@ -35,7 +35,7 @@ IMAGE_SUFFIXES = {s for s, f in Image.registered_extensions().items() if f in FO
 
 # Suffixes of images that are not read here, and what to do about them.
 PLUGINS = {
-    "install the plugin (pip install pillow-heif) and run again": ".heic .heif .heics .hif",
+    "pip install pillow-heif, which the extra `joining` has, and run again": ".heic .heif .heics .hif",
     "install Pillow 11.3 or newer and run again": ".avif .avifs .webp .jp2",
     "convert them to PNG": ".jxl .svg .eps .ai .dcm .fits .exr .hdr .wmf .emf",
     "convert these camera files to JPEG or TIFF": ".dng .cr2 .cr3 .nef .arw .raf .orf .rw2 .pef .srw",

@@ -31,21 +31,12 @@ from labelaug_core.joining.report import describe_join, join_report, nested_labe
 FINE, COARSE = ["persian cat", "Siamese_cat", "beagle", "tulip"], ["Cats", "Tulip", "siam tulip", "horse"]
 
 
-def nothing(name):
-    """No hypernyms: the draft is made from the names alone, whether WordNet is installed or not."""
-    return set()
-
-
-def drafted(path, fine, coarse):
-    return draft_graph(fine, coarse, path, hypernyms=nothing)
-
-
 # ---- the draft --------------------------------------------------------------------------------------------------
 
 
 def test_draft_places_what_names_say_and_never_overwrites(tmp_path):
     path = tmp_path / "mine.yaml"
-    graph = drafted(path, [*FINE, "sunflower", "yes", "7", "a: b # c"], [*COARSE, "flower"])
+    graph = draft_graph([*FINE, "sunflower", "yes", "7", "a: b # c"], [*COARSE, "flower"], path)
     assert load_graph(path) == graph
     assert graph.parents["persian cat"] == graph.parents["Siamese_cat"] == ("Cats",)
     assert graph.parents["sunflower"] == ("flower",) and graph.parents["tulip"] == (graph.root,)
@@ -59,8 +50,6 @@ def test_draft_places_what_names_say_and_never_overwrites(tmp_path):
         with pytest.raises(DataError, match=message):
             draft_graph(fine, COARSE, tmp_path / "other.yaml")
     assert not (tmp_path / "other.yaml").exists()
-    above = draft_graph(["beagle"], ["dog"], tmp_path / "w.yaml", hypernyms=lambda name: {"hound", "dog"})
-    assert above.parents["beagle"] == ("dog",)
 
 
 OPPOSITES = [
@@ -72,20 +61,20 @@ OPPOSITES = [
 
 @pytest.mark.parametrize(("one", "other"), OPPOSITES)
 def test_opposites_are_never_below_each_other(tmp_path, one, other):
-    both = drafted(tmp_path / "both.yaml", [one, other], [other, one])
-    apart = drafted(tmp_path / "apart.yaml", [one], [other])
-    turned = drafted(tmp_path / "turned.yaml", [other], [one])
+    both = draft_graph([one, other], [other, one], tmp_path / "both.yaml")
+    apart = draft_graph([one], [other], tmp_path / "apart.yaml")
+    turned = draft_graph([other], [one], tmp_path / "turned.yaml")
     for graph in (both, apart, turned):
         assert graph.descendants(one) == graph.descendants(other) == set()
     assert nested_labels(both, "fine") == {} and set(both.children(both.root)) == {one, other}
 
 
 def test_classes_of_one_dataset_are_never_nested_not_even_through_the_other_one(tmp_path):
-    graph = drafted(tmp_path / "a.yaml", ["dog", "hot dog stand"], ["hot dog", "cat"])
+    graph = draft_graph(["dog", "hot dog stand"], ["hot dog", "cat"], tmp_path / "a.yaml")
     assert graph.parents["hot dog stand"] == ("hot dog",) and graph.parents["hot dog"] == (graph.root,)
-    graph = drafted(tmp_path / "b.yaml", ["persian cat", "dog"], ["cat", "black persian cat", "horse"])
+    graph = draft_graph(["persian cat", "dog"], ["cat", "black persian cat", "horse"], tmp_path / "b.yaml")
     assert graph.parents["persian cat"] == ("cat",) and "black persian cat" in graph.descendants("unplaced")
-    graph = drafted(tmp_path / "c.yaml", ["dog", "beagle dog"], ["dog", "cat"])  # both have dog
+    graph = draft_graph(["dog", "beagle dog"], ["dog", "cat"], tmp_path / "c.yaml")  # both have dog
     assert graph.labels["coarse"]["dog"] == "dog" and "beagle dog" in graph.descendants("unplaced")
 
 
@@ -98,7 +87,7 @@ NAMES = st.lists(WORDS.map(" ".join), min_size=1, max_size=6, unique=True)
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(fine=NAMES, coarse=NAMES)
 def test_whatever_the_names_no_two_classes_of_one_dataset_are_nested(fine, coarse):
-    node, parent, _ = match_names(fine, coarse, hypernyms=lambda name: {"cat", "dog"})
+    node, parent, _ = match_names(fine, coarse)
     for nodes in ({*fine}, {*node.values()}):
         for v in nodes:
             above = parent.get(v)
@@ -109,7 +98,7 @@ def test_whatever_the_names_no_two_classes_of_one_dataset_are_nested(fine, coars
 
 def test_names_that_say_nothing_are_a_question_not_a_fact(tmp_path):
     fine, coarse = ["0", "1", "other", "beagle"], ["0", "1", "2", "Other", "dog"]
-    graph = drafted(tmp_path / "mine.yaml", fine, coarse)
+    graph = draft_graph(fine, coarse, tmp_path / "mine.yaml")
     assert graph.labels["coarse"] == {
         "0": "0 (coarse)",
         "1": "1 (coarse)",
@@ -139,15 +128,31 @@ def task_of(graph, n=2):
 
 
 def test_every_fine_label_above_another_one_is_a_warning():
-    groups = {"kind": {"below": "r", "nodes": ["dog", "cat"]}, "breed": {"nodes": {"beagle": "dog", "pug": "dog"}}}
-    labels = {"mine": {"nodes": ["dog", "beagle", "pug"]}, "theirs": {"nodes": ["dog", "cat"]}}
-    graph = graph_from_dict({"root": "r", "groups": groups, "labels": labels}, "mine.yaml")
+    def graph_with(dog):
+        groups = {
+            "kind": {"below": "r", "nodes": ["dog", "cat"]},
+            "breed": {"below": "dog", "nodes": ["beagle", "pug"]},
+        }
+        groups["breed"]["nodes"] += [dog] * (dog != "dog")
+        fine = {"dog": dog, "beagle": "beagle", "pug": "pug"}
+        labels = {"mine": {"nodes": fine}, "theirs": {"nodes": ["dog", "cat"]}}
+        return graph_from_dict({"root": "r", "groups": groups, "labels": labels}, "mine.yaml")
+
+    graph = graph_with("dog")
     assert nested_labels(graph, "mine") == {"dog": ["beagle", "pug"]} and nested_labels(graph, "theirs") == {}
-    assert "-> warning: the fine label 'dog' lies above 'beagle', 'pug'" in describe_join(task_of(graph))
+    said = describe_join(task_of(graph))
+    assert "-> warning: the fine label 'dog' lies above 'beagle', 'pug'" in said
+    assert (
+        "theirs has 'dog', too: its samples teach the model to stop there, also those that show 'beagle', 'pug'" in said
+    )
+    assert "give the class of mine a node of its own below 'dog'" in said
+    assert "warning" not in describe_join(task_of(graph_with("another dog")))  # as it says
 
 
 def test_a_name_composed_in_one_set_and_decomposed_in_the_other_is_one_class(tmp_path):
-    graph = drafted(tmp_path / "mine.yaml", ["Épagneul", "Bärin"], [unicodedata.normalize("NFD", "Épagneul"), "Bär"])
+    graph = draft_graph(
+        ["Épagneul", "Bärin"], [unicodedata.normalize("NFD", "Épagneul"), "Bär"], tmp_path / "mine.yaml"
+    )
     assert set(graph.labels["fine"].values()) & set(graph.labels["coarse"].values()) == {"Épagneul"}
     assert graph.node_of("coarse", unicodedata.normalize("NFD", "ÉPAGNEUL")) == "Épagneul"
     text = (tmp_path / "mine.yaml").read_text(encoding="utf-8")
@@ -186,7 +191,7 @@ GOOD = small_graph(fine=same(*FINE), coarse=same("Cats", "siam tulip", "horse") 
 
 
 def test_images_from_draft_to_report(mine):
-    graph = folder.graph_for(mine / "mine.yaml", settings_of(mine), hypernyms=nothing)
+    graph = folder.graph_for(mine / "mine.yaml", settings_of(mine))
     task = folder.load(graph, settings_of(mine))
     assert [len(s) for s in (task.train, task.test, task.coarse)] == [16, 4, 12]
     assert sorted(task.test.y) == [0, 1, 2, 3] and not set(task.train.ids) & set(task.test.ids)
@@ -208,7 +213,7 @@ def test_images_from_draft_to_report(mine):
 
 def test_the_graph_of_other_datasets_is_an_error_with_its_age_and_all_classes(mine):
     path = mine / "label_graph.yaml"
-    graph = folder.graph_for(path, settings_of(mine), hypernyms=nothing)
+    graph = folder.graph_for(path, settings_of(mine))
     assert folder.graph_for(path, settings_of(mine)) == graph  # the file is read, not drafted again
     os.utime(path, (time.time() - 3 * 86_400 - 60,) * 2)
     draw(mine / "fine/lynx/1.jpg")
@@ -275,7 +280,7 @@ def test_folders_named_by_a_number_are_found(mine, monkeypatch):
     (mine / "coarse").rename(mine / "0")
     (mine / "2023/beagle").rename(mine / "2023/1999")  # a class, too
     given = {"fine": 2023, "coarse": 0, "image_size": 8}  # papermill reads `-p fine_data 2023` as a number
-    graph = folder.graph_for("graph.yaml", given, hypernyms=nothing)
+    graph = folder.graph_for("graph.yaml", given)
     assert "1999" in graph.labels["fine"] and load_graph("graph.yaml") == graph
     assert len(folder.load(graph, given).train) == 16
 
@@ -343,7 +348,7 @@ def test_near_duplicates_within_the_fine_set_and_in_two_classes(photos):
     ]
     said = duplicates.describe_duplicates(task)
     assert "2 of 3 test samples look like a training sample" in said and "copy.jpg = 3.png" in said
-    assert "1 pairs look alike and have two classes: 5.png (x) = 5.png (y)" in said
+    assert "1 pair looks alike and has two classes: 5.png (x) = 5.png (y)" in said
     clean = Task(None, ["x"], 1, photos(["0.png"]), photos(["1.png"]))
     assert duplicates.describe_duplicates(clean) == "no near-duplicates were found"
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from labelaug_core.data import DataError, ImageFiles, check_images, content_hash, open_image
-from labelaug_core.images import IMAGE_SUFFIXES, LARGEST
+from labelaug_core.images import IMAGE_SUFFIXES, LARGEST, PLUGINS, UNREAD_SUFFIXES
 from labelaug_core.joining.class_folders import class_folders
 
 
@@ -149,7 +149,15 @@ def test_formats_that_pillow_reads_are_read(pets, suffix):
     assert f"cat: cat/x{suffix}" in names_of(pets) and suffix.lower() in IMAGE_SUFFIXES
 
 
-def test_images_that_pillow_does_not_read_are_counted_with_what_to_install(pets):
+def test_heic_is_read_with_the_extra_joining(tmp_path):
+    pytest.importorskip("pillow_heif")
+    draw(tmp_path / "a.heic", kind="HEIF", size=(64, 64))
+    assert ".heic" in IMAGE_SUFFIXES and ImageFiles([tmp_path / "a.heic"], 8)[np.array([0])].std() > 0
+
+
+def test_images_that_pillow_does_not_read_are_counted_with_what_to_install(pets, monkeypatch):
+    what = next(what for what, suffixes in PLUGINS.items() if ".heic" in suffixes)
+    monkeypatch.setitem(UNREAD_SUFFIXES, ".heic", what)  # as without the extra
     for i in range(3):
         (pets / "cat" / f"{i}.heic").write_bytes(b"ftypheic")
     (pets / "dog/a.NEF").touch()
@@ -157,7 +165,7 @@ def test_images_that_pillow_does_not_read_are_counted_with_what_to_install(pets)
     draw(pets / "loose.jpg")
     with pytest.warns(UserWarning) as caught:
         assert len(names_of(pets)) == 4
-    for said in ("3 .heic (install the plugin (pip install pillow-heif)", "1 .nef", "1 .txt", "1 outside the class"):
+    for said in ("3 .heic (pip install pillow-heif, which the extra", "1 .nef", "1 .txt", "1 outside the class"):
         assert said in str(caught[0].message)
     for i in range(2):
         (pets / "cat" / f"{i}.jpg").unlink()

@@ -85,35 +85,20 @@ def is_vague(name: str) -> bool:
     return normalise(name) in VAGUE or bool(re.fullmatch(r"((class|label|category|type|group) )?\d+", normalise(name)))
 
 
-def wordnet_hypernyms(name: str) -> set[str]:
-    """Normalised names of all that is above the name's first noun sense, if nltk and its WordNet are here.
-
-    Nothing is downloaded; without them the set is empty.
-    """
-    try:
-        from nltk.corpus import wordnet
-
-        senses = wordnet.synsets(normalise(name).replace(" ", "_"), pos="n")[:1]
-        above = [h for s in senses for h in s.closure(lambda sense: sense.hypernyms())]
-        return {normalise(lemma) for h in above for lemma in h.lemma_names()}
-    except (ImportError, LookupError):
-        return set()
-
-
 def _quoted(name: str) -> str:
     """The name as a YAML text: plain where YAML reads it as this text, else in quotes."""
     plain = re.fullmatch(r"[^\W\d_](?:[\w' .()/-]*[\w)])?", name) and yaml.safe_load(name) == name
     return name if plain else json.dumps(name, ensure_ascii=False)
 
 
-def match_names(fine: list[str], coarse: list[str], hypernyms=wordnet_hypernyms, coarse_set: str = "coarse"):
+def match_names(fine: list[str], coarse: list[str], coarse_set: str = "coarse"):
     """-> (node of every coarse class, parent of every node that has one, why it has it).
 
     A coarse class sits on the node of the fine class of the same spelling (normalised), else of the same words in the
     singular if only one has them, else on a node of its own; so it does where the name says nothing (is_vague). A class
-    whose name holds a class of the other dataset goes below that one; so does a fine class with a coarse one among its
-    hypernyms. Two classes of one dataset are never put below each other, not even through a class of the other one:
-    a class that both have gets no parent and is none, and a class that has a parent is none.
+    whose name holds a class of the other dataset goes below that one. Two classes of one dataset are never put below
+    each other, not even through a class of the other one: a class that both have gets no parent and is none, and a
+    class that has a parent is none.
     """
     spelled, taken = {normalise(f): f for f in fine}, {normalise(n) for n in [*fine, *coarse]}
     alike: dict[tuple, list[str]] = {}
@@ -131,11 +116,8 @@ def match_names(fine: list[str], coarse: list[str], hypernyms=wordnet_hypernyms,
     own = {c: v for c, v in node.items() if v not in fine}  # not shared
     parent, why = {}, {}
     for f in [f for f in fine if f not in node.values()]:
-        above = hypernyms(f)
         if hit := _containing(f, list(own)):
             parent[f], why[f] = own[hit[0]], hit[1]
-        elif known := [c for c in own if normalise(c) in above and not is_vague(c)]:
-            parent[f], why[f] = own[known[0]], f"WordNet has it below {known[0]!r}"
     free = [f for f in fine if f not in node.values() and f not in parent]
     for c, v in own.items():
         if v not in parent.values() and (hit := _containing(c, free)):
@@ -157,7 +139,6 @@ def draft_graph(
     path: str | Path,
     fine: str = "fine",
     coarse: str = "coarse",
-    hypernyms=wordnet_hypernyms,
 ) -> LabelGraph:
     """Draft a first graph out of two datasets' class names and write it to `path` (YAML) for the reader to
     edit.
@@ -182,7 +163,7 @@ def draft_graph(
     if UNPLACED in taken or fine == coarse:
         raise DataError(f"draft_graph: no class may be named {UNPLACED!r}, and the datasets need two names")
     root = next(r for r in ROOTS if r not in taken)
-    node, parent, why = match_names(fine_names, coarse_names, hypernyms, coarse)
+    node, parent, why = match_names(fine_names, coarse_names, coarse)
     nodes = list(dict.fromkeys([*fine_names, *node.values()]))
     shared = {v for v in node.values() if v in fine_names}
     asked = {v: f"   # a question: is it the {c!r} of {fine}?" for c, v in node.items() if v not in (c, *fine_names)}

@@ -144,7 +144,8 @@ def describe_duplicates(task: Task, threshold: int = THRESHOLD) -> str:
     differ = inside[inside["class"] != inside["other class"]]
     if len(differ):
         named = listed(f"{r[1]} ({r[3]}) = {r[2]} ({r[4]})" for r in differ.itertuples(index=False, name=None))
-        lines.append(f"{len(differ)} pairs look alike and have two classes: {named}")
+        count = "1 pair looks alike and has" if len(differ) == 1 else f"{len(differ)} pairs look alike and have"
+        lines.append(f"{count} two classes: {named}")
         lines.append("-> look at each pair, and keep the sample in the right class only")
     copies = inside[(inside["parts"] != "train, test") & (inside["class"] == inside["other class"])]
     if len(copies):

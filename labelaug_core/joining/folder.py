@@ -29,7 +29,7 @@ from labelaug_core.graph import GraphError, LabelGraph, normalise
 from labelaug_core.graph_file import load_graph
 from labelaug_core.images import listed, printable
 from labelaug_core.joining.class_folders import class_folders
-from labelaug_core.joining.draft import draft_graph, wordnet_hypernyms
+from labelaug_core.joining.draft import draft_graph
 from labelaug_core.joining.texts import TEXT_SUFFIXES, read_texts
 
 
@@ -87,7 +87,7 @@ def label_sets(graph: LabelGraph) -> tuple[str, str]:
     return tuple(graph.labels)
 
 
-def graph_for(path: str | Path, settings: dict, hypernyms=wordnet_hypernyms) -> LabelGraph:
+def graph_for(path: str | Path, settings: dict) -> LabelGraph:
     """The label graph of the reader's two datasets: the file at `path` if there is one, else a draft, written there.
 
     settings: as load takes them. Raises GraphError naming the file, its age and all classes of the data that it does
@@ -96,7 +96,7 @@ def graph_for(path: str | Path, settings: dict, hypernyms=wordnet_hypernyms) -> 
     path = Path(os.path.expanduser(str(path)))
     names = [class_names(settings[key], settings) for key in ("fine", "coarse")]
     if not path.exists():
-        return draft_graph(*names, path, hypernyms=hypernyms)
+        return draft_graph(*names, path)
     graph = load_graph(path)
     unknown = []
     for dataset, classes in zip(label_sets(graph), names, strict=True):

@@ -114,8 +114,14 @@ def describe_join(task: Task) -> str:
             "If it is, put both classes on one node; if not, give each its place"
         )
     for above, below in nested_labels(graph, fine).items():
+        named = listed(map(repr, below))
         lines.append(
-            f"-> warning: the fine label {above!r} lies above {listed(map(repr, below))}, fine as well: a path may "
+            f"-> warning: the fine label {above!r} lies above {named}, fine as well: a path may "
             f"stop at {above!r} or go on. Right if {above!r} means `one of these, not known which`; else part them"
         )
+        if above in graph.label_nodes(coarse):
+            lines.append(
+                f"-> warning: {coarse} has {above!r}, too: its samples teach the model to stop there, also those that "
+                f"show {named}. If it has such samples, give the class of {fine} a node of its own below {above!r}"
+            )
     return "\n".join(lines)
