@@ -65,6 +65,7 @@ from companion.drawing import draw_graph
 from companion.heads.baselines import FFNHead
 from companion.records.profiles import check_parameters
 from labelaug_core import DataError, GraphError, LabelAug, TrainingSettings, load_graph
+from labelaug_core.data import check_images
 from labelaug_core.joining import duplicates, folder, report
 
 check_parameters(
@@ -119,6 +120,8 @@ for part in ("fine", "coarse"):
     inputs, labels, _ = folder.read_any(settings[part], settings)
     print(f"{part}:", ", ".join(f"{c} ({labels.count(c)})" for c in sorted(set(labels))))
 are_texts = hasattr(inputs, "texts")
+if new_sample and not are_texts:
+    check_images([Path(str(new_sample)).expanduser()])  # now, not after the training
 
 # %% [markdown]
 # One sample of each class.
@@ -128,7 +131,7 @@ are_texts = hasattr(inputs, "texts")
 def show(samples, titles, name=""):
     """Images in a row, or texts as a table."""
     if are_texts:
-        return display(pd.DataFrame({"text": [f"{t:.100}" for t in samples]}, index=titles))
+        return display(pd.DataFrame({"text": [f"{t:.100}" for t in samples]}, [t.replace("\n", " ") for t in titles]))
     figure, axes = plt.subplots(1, 8, figsize=(11, 1.8), squeeze=False)
     for ax in axes[0]:
         ax.axis("off")
@@ -153,7 +156,7 @@ for part in ("fine", "coarse"):
 # The file begins with a comment that explains how to read and correct it; here is the rest.
 
 # %%
-graph_path = work / "label_graph.yaml" if drafted else Path(graph_file).expanduser()
+graph_path = work / "label_graph.yaml" if drafted else Path(str(graph_file)).expanduser()
 graph = folder.graph_for(graph_path, settings) if drafted else load_graph(graph_path)
 print("\n".join(line for line in graph_path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")))
 
@@ -165,20 +168,20 @@ print("\n".join(line for line in graph_path.read_text(encoding="utf-8").splitlin
 
 # %%
 task = folder.load(graph, settings)
-print("samples:", task.sizes)
+print("samples:", ", ".join(f"{n} {part}" for part, n in task.sizes.items()))
 print(report.describe_join(task))
 
 # %% [markdown]
-# `unplaced` is work for you: seven classes have no known relation to the other dataset. And one guess is wrong, which
-# only a person who knows the animals can see. Row by row:
+# What is `unplaced` has no known relation to the other dataset: you have to place it. In the miniature these are seven
+# classes. One guess is wrong there, too, which only a person who knows the animals can see. Row by row:
 
 # %%
-report.join_report(task)
+report.join_report(task).set_index("label")
 
 # %% [markdown]
 # ## 4 Correct it
 #
-# Three corrections, in the order of the file's own instructions:
+# The miniature needs three corrections, in the order of the file's own instructions:
 #
 # - **Move what is unplaced.** *tabby*, *solid* and *pointed* answer a question of their own about cats, so they become
 #   a group `coat`. The breeds go below what they are.
@@ -226,8 +229,8 @@ if miniature and drafted:
     print(text[text.index("groups:") : text.index("labels:   #")].strip())
 
 # %% [markdown]
-# **A mistake is told, not trained on.** Say the editor's finger slips: *log hair*. Loading names the file, the node and
-# the rule, and nothing is changed. (If you see such an error with your own file, correct that line and run again.)
+# **A mistake is an error, before anything is trained.** Say you write *log hair* for *long hair*. The error names the
+# file, the node and the rule, and nothing is changed. (If you see one with your own file, correct that line, run again.)
 
 # %%
 if miniature and drafted:
@@ -241,7 +244,7 @@ if miniature and drafted:
         print("GraphError:", error)
 
 # %% [markdown]
-# Wrong data are told in the same way: one error names all files, lines or classes, and says what to do. The page
+# Wrong data are an error, too: it names all files, lines or classes, and says what to do. The page
 # [Your own data](your_data.md) lists what people bring and what happens with it.
 #
 # Now read the report again. `paths` counts the ways from the root to a label, `deterministic` those that are right for
@@ -251,15 +254,15 @@ if miniature and drafted:
 graph = load_graph(graph_path)
 task = folder.load(graph, settings)
 print(report.describe_join(task))
-report.join_report(task)
+report.join_report(task).set_index("label")
 
 # %% [markdown]
 # **What does each dataset teach?** `sure`: so many training images show this node for certain. `open`: they show it or a
-# competitor of it. A node that has no sure image of either dataset cannot be learned; think about removing it. Note
-# *tabby*: the fine set teaches it through two breeds, the coarse set by its own class. That is the join.
+# competitor of it. A node that has no sure image of either dataset cannot be learned; think about removing it. Look at
+# *tabby* in the miniature: the fine set teaches it through two breeds, the coarse set by its own class. That is the join.
 
 # %%
-report.teaching_report(task)
+report.teaching_report(task).set_index("node")
 
 # %% [markdown]
 # The graph. Yellow is the root, green are labels of either dataset, blue are augmented nodes; a dashed arrow lies on
@@ -272,7 +275,7 @@ if len(graph.nodes) <= 40:  # a larger one: draw_graph(graph, labels=[...]) show
 
 # %% [markdown]
 # **One check before training.** If the training data hold copies of your test samples, the model trains on the test. Look
-# at every pair that is found; small drawings such as ours look alike by chance now and then.
+# at every pair that is found: simple pictures, such as drawings, may look alike by chance.
 
 # %%
 print(duplicates.describe_duplicates(task))
@@ -379,13 +382,13 @@ plt.show()
 # nothing from the folder, so you can send it to others. The loaded model takes a path of a photo, or a text.
 
 # %%
-kept = Path(model_folder).expanduser() if model_folder else Path(scratch.name) / "model"
+kept = Path(str(model_folder)).expanduser() if model_folder else Path(scratch.name) / "model"
 model.save(kept)
 loaded = LabelAug.load(kept)
 print(", ".join(sorted(f.name for f in kept.iterdir())))
 
 first = task.test.take(np.array([0])).inputs
-new = [new_sample] if new_sample else [first[[0]][0]] if are_texts else [first.inputs.paths[first.rows[0]]]
+new = [str(new_sample)] if new_sample else [first[[0]][0]] if are_texts else [first.inputs.paths[first.rows[0]]]
 print("a new sample" if new_sample else f"the first test sample, in truth {test[1][0]}")
 p = loaded.predict_proba(new)[0]
 best = np.argsort(-p)[:3]
@@ -422,8 +425,8 @@ draft = folder.graph_for(texts / "desk.yaml", desk)
 print(report.describe_join(folder.load(draft, desk)))
 
 # %% [markdown]
-# The names tell one relation only, the rest is yours to say: moved below *login* and *billing*, in the file
-# `desk.yaml`, the four fine topics stand where they belong.
+# The names show one relation only. You have to write the others into the file `desk.yaml`: each of the four fine topics
+# belongs below *login* or *billing*.
 
 # %%
 written = (texts / "desk.yaml").read_text(encoding="utf-8")
@@ -435,8 +438,8 @@ desk_graph = load_graph(texts / "desk.yaml")
 print(report.describe_join(folder.load(desk_graph, desk)))
 
 # %% [markdown]
-# An LSTM from random weights reads these few words; `minilm` would be better for real mails. The last line is asked in
-# words that no ticket had in this order.
+# An LSTM from random weights reads these few words; `minilm` would be better for real mails. The model is asked about a
+# sentence that was in no ticket.
 
 # %%
 messages, topics, _ = folder.read_any(desk["fine"], desk)

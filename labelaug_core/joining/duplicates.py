@@ -140,7 +140,7 @@ def describe_duplicates(task: Task, threshold: int = THRESHOLD) -> str:
             named = listed(f"{s} = {c}" for s, c in zip(found["sample"], found["copy"], strict=True))
             lines.append(f"{n} of {len(task.test)} test samples look like a {part} sample: {named}")
     if lines:
-        lines.append("-> the test score is too good: remove the copies, or put all copies of a photo into one part")
+        lines.append("-> copies make the test score too good: remove them, or put all copies of a photo into one part")
     differ = inside[inside["class"] != inside["other class"]]
     if len(differ):
         named = listed(f"{r[1]} ({r[3]}) = {r[2]} ({r[4]})" for r in differ.itertuples(index=False, name=None))
