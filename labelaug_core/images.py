@@ -27,10 +27,8 @@ Image.init()
 
 # Kinds that hold a picture and that Pillow decodes itself. EPS is left out: reading it runs another program.
 FORMATS = "AVIF BMP DIB GIF HEIF ICNS ICO JPEG JPEG2000 JXL PCX PNG PPM PSD QOI SGI TGA TIFF WEBP".split()
-MISSING = {
-    f for f, part in {"AVIF": "avif", "WEBP": "webp", "JPEG2000": "jpg_2000"}.items() if not features.check(part)
-}
-FORMATS = [f for f in FORMATS if f in Image.OPEN and f not in MISSING]
+PARTS = {"AVIF": "avif", "WEBP": "webp", "JPEG2000": "jpg_2000"}  # Pillow may have been built without these
+FORMATS = [f for f in FORMATS if f in Image.OPEN and (f not in PARTS or features.check(PARTS[f]))]
 IMAGE_SUFFIXES = {s for s, f in Image.registered_extensions().items() if f in FORMATS} | {".mpo"}
 
 # Suffixes of images that are not read here, and what to do about them.
@@ -48,7 +46,7 @@ class DataError(ValueError):
 
 
 def printable(name: str | Path) -> str:
-    """The name as text that every screen and file takes, composed (NFC); a byte that is no UTF-8 becomes `\\xe9`."""
+    """The name as text that every screen and file takes, composed (NFC); a byte that is not UTF-8 becomes `\\xe9`."""
     return unicodedata.normalize("NFC", os.fsencode(str(name)).decode("utf-8", "backslashreplace"))
 
 
@@ -68,9 +66,7 @@ def open_image(path: str | Path) -> Image.Image:
     try:
         return decode(path)
     except Exception as error:  # Pillow's readers raise many kinds
-        raise DataError(
-            f"{printable(Path(path).name)}: {unreadable(error)}; replace or delete {printable(path)}"
-        ) from None
+        raise DataError(f"{printable(path)}: {unreadable(error)}; replace or delete it") from None
 
 
 def decode(path: str | Path, eighth: bool = False) -> Image.Image:
@@ -89,7 +85,7 @@ def unreadable(error: Exception) -> str:
     """Why an image file cannot be read, as one clause."""
     what = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, Image.UnidentifiedImageError):
-        what = "it is no image of a kind that is read here"
+        what = "it is not an image of a kind that is read here"
     return f"cannot be read as an image ({what})"
 
 
@@ -148,8 +144,7 @@ class ImageFiles:
 
     Every image is first brought to few pixels, if asked, so that images of several sources have one form and one
     sharpness: `squash` to squash x squash, its aspect ratio given up; `shrink` to shrink x shrink, cut from its centre.
-    Files of any kind that Pillow opens will do (GIF, PNG, CMYK or grey behind `.jpg` too); an image is turned the
-    way its EXIF note says. Raises DataError naming the file where one is truncated or no image.
+    See open_image for what is read. Raises DataError naming the file where one is truncated or no image.
     """
 
     def __init__(self, paths: list[Path], size: int, squash: int | None = None, shrink: int | None = None):

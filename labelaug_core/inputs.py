@@ -153,7 +153,9 @@ def class_texts(y, n: int, name: str = "y") -> list[str]:
     entries = [c.item() if isinstance(c, np.generic) else c for c in y]
     wrong = [f"{i} ({c!r:.40})" for i, c in enumerate(entries) if isinstance(c, bool) or not isinstance(c, (str, int))]
     if wrong:
-        raise DataError(f"{name}: a class is its name in the graph, a text; these entries are none: {listed(wrong)}")
+        raise DataError(
+            f"{name}: a class is its name in the graph, a text; these entries are not names: {listed(wrong)}"
+        )
     if len(entries) != n:
         raise DataError(f"{n} samples, but {name} has {len(entries)} classes; give each sample one")
     return [str(c) for c in entries]
@@ -178,7 +180,7 @@ def reader_of(encoder, image_size: int | None, tokens: int) -> Reader:
     if "bert" in encoder.lower() or "minilm" in encoder.lower():
         return Reader("texts", tokens=tokens, bert=encoder)
     known = "small-cnn, efficientnet-lite0, a model of timm, lstm, minilm, or a BERT of Hugging Face"
-    raise ValueError(f"encoder: no {encoder!r}; known are {known}")
+    raise ValueError(f"encoder: {encoder!r} is not known; known are {known}")
 
 
 def is_frozen(encoder, tune: str | None) -> bool:

@@ -100,7 +100,7 @@ def load(kind: type[LabelAug], folder: Path, encoder: nn.Module | None = None) -
         name = parameters["encoder"]
         raise ValueError(f"{folder}: trained with an encoder of your own, {name}: load(folder, encoder={name}(...))")
     if not own and encoder is not None:
-        raise ValueError(f"{folder}: trained with encoder={parameters['encoder']!r}; it takes no other one")
+        raise ValueError(f"{folder}: trained with encoder={parameters['encoder']!r}; load it without `encoder`")
     graph = load_graph(folder / GRAPH)
     group = {v: graph.group[v] for v in about["nodes"] if v != graph.root}
     parameters["graph"] = replace(graph, parents={v: graph.parents[v] for v in about["nodes"]}, group=group)

@@ -183,7 +183,7 @@ def test_everything_that_cannot_be_used_is_one_error(pets):
     for said in (
         "cat/x.png is a folder",
         "cat/gone.jpg is a link to nothing",
-        "dog/pipe.jpg is no regular",
+        "dog/pipe.jpg is not a regular",
         "loop.jpg",
     ):
         assert said in str(error.value)
@@ -251,6 +251,7 @@ def test_folder_names_are_composed_and_latin_1_bytes_are_an_error(pets):
     latin = os.fsdecode("Bärin".encode("latin-1"))
     draw(pets / latin / "1.jpg")
     draw(pets / "cat" / f"{latin}.jpg")  # a file's name is no class: it is read
-    with pytest.raises(DataError, match=r"B\\xe4rin is no UTF-8 \(as Latin-1 it is 'Bärin'\): rename it") as error:
+    with pytest.raises(DataError, match=r"B\\xe4rin is not UTF-8 \(as Latin-1 it is 'Bärin'\): rename it") as error:
         names_of(pets)
+    assert "1 fault below" in str(error.value)
     str(error.value).encode()  # it can be printed

@@ -372,7 +372,7 @@ def test_what_is_missing_or_damaged_is_named_in_one_error():
                     LabelAug.load("kept")
         Path("kept", name).write_bytes(whole)
     LabelAug.load("kept")
-    with pytest.raises(ValueError, match="takes no other one"):
+    with pytest.raises(ValueError, match="load it without `encoder`"):
         LabelAug.load("kept", encoder=Mean())
 
 
@@ -436,7 +436,7 @@ WRONG = {
     "ragged": ([[1, 2], [3], [4]], Y3, "every sample of the same size"),
     "texts": (["a", "b", "c"], Y3, "X: expected numbers"),
     "one text": ("a", Y3, "got one str"),
-    "a class that is a float": (X3, ["Brit", 1.5, float("nan")], r"these entries are none: 1 \(1.5\), 2 \(nan\)"),
+    "a class that is a float": (X3, ["Brit", 1.5, float("nan")], r"these entries are not names: 1 \(1.5\), 2 \(nan\)"),
     "a class that is True": (X3, ["Brit", True, None], r"1 \(True\), 2 \(None\)"),
     "no classes": (X3, None, "y: expected a list of class names"),
     "unknown classes": (X3, ["Brit", "Boxer", "Corgi"], "no label 'Boxer', 'Corgi' of dataset 'fine'"),
@@ -472,7 +472,7 @@ def test_wrong_photos_and_texts_are_one_error_that_names_all():
 
 def test_wrong_parameters_are_named():
     for wrong, message in (
-        ({"encoder": "efficientnet-b99"}, "no 'efficientnet-b99'; known are"),
+        ({"encoder": "efficientnet-b99"}, "'efficientnet-b99' is not known; known are"),
         ({"encoder": 7}, "expected None, a name or an nn.Module"),
         ({"encoder": "small-cnn", "tune": "frozen"}, "starts from random weights"),
         ({"tune": "some"}, "tune must be"),

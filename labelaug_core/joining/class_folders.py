@@ -22,7 +22,7 @@ def class_folders(folder: str | Path, what: str) -> tuple[list[Path], list[str]]
     Sub-folders of a class are read too; links to folders are followed, once. Hidden and system files, images outside
     the class folders and files that are no images are left out: one warning counts them and says why. Raises one
     DataError that names all that cannot be used (links to nothing, no permission, folders named like an image, names
-    that are no UTF-8), or all classes without an image, or that says that the folder is one too high.
+    that are not UTF-8), or all classes without an image, or that says that the folder is one too high.
     """
     folder = Path(folder)
     found, left_out, faults = {}, Counter(), []
@@ -35,7 +35,7 @@ def class_folders(folder: str | Path, what: str) -> tuple[list[Path], list[str]]
             name = unicodedata.normalize("NFC", entry.name)
             if printable(name) != name:
                 guess = os.fsencode(name).decode("latin-1")
-                faults.append(f"the folder name {printable(name)} is no UTF-8 (as Latin-1 it is {guess!r}): rename it")
+                faults.append(f"the folder name {printable(name)} is not UTF-8 (as Latin-1 it is {guess!r}): rename it")
             found.setdefault(name, []).extend(images_below(entry, folder, left_out, faults))
         elif entry.is_dir():
             count_images(entry, left_out)
@@ -43,7 +43,9 @@ def class_folders(folder: str | Path, what: str) -> tuple[list[Path], list[str]]
             left_out["outside the class folders"] += 1
     left = listed((f"{n} {why}" for why, n in sorted(left_out.items())), "; ")
     if faults:
-        raise DataError(f"{what}: {len(faults)} faults below {printable(folder)}: {listed(faults, '; ')}")
+        raise DataError(
+            f"{what}: {len(faults)} fault{'s' * (len(faults) > 1)} below {printable(folder)}: {listed(faults, '; ')}"
+        )
     require_class_folders(found, folder, what, left and f" (left out: {left})")
     if left:
         warnings.warn(f"{what}: files that were left out: {left}", stacklevel=2)
@@ -61,11 +63,6 @@ def count_images(aside: Path, left_out: Counter) -> None:
         left_out[f"in {aside.name}"] += n
 
 
-def inode(place: str | Path) -> tuple[int, int]:
-    """What a folder is, however it was reached."""
-    return os.stat(place).st_dev, os.stat(place).st_ino
-
-
 def images_below(top: Path, folder: Path, left_out: Counter, faults: list[str]) -> list[Path]:
     """All images below a class folder, sorted. What is left out is counted by its reason; faults get a line each."""
 
@@ -75,12 +72,12 @@ def images_below(top: Path, folder: Path, left_out: Counter, faults: list[str]) 
     def closed(error: OSError) -> None:
         fault(Path(error.filename), f"cannot be opened ({error.strerror})")
 
-    images, seen = [], {inode(folder)}
+    images, seen = [], {os.path.realpath(folder)}
     for place, inner, files in os.walk(top, followlinks=True, onerror=closed):
-        if inode(place) in seen:  # linked a second time, or a link that leads back
+        if os.path.realpath(place) in seen:  # linked a second time, or a link that leads back
             inner.clear()
             continue
-        seen.add(inode(place))
+        seen.add(os.path.realpath(place))
         inner.sort()
         for path in [Path(place, name) for name in list(inner)]:
             if is_aside(path.name):
@@ -100,7 +97,7 @@ def images_below(top: Path, folder: Path, left_out: Counter, faults: list[str]) 
             elif suffix not in IMAGE_SUFFIXES:
                 left_out[f"{suffix or 'without a suffix'} (no images)"] += 1
             elif not path.is_file():
-                fault(path, "is no regular file: remove it")
+                fault(path, "is not a regular file: remove it")
             else:
                 try:
                     path.open("rb").close()

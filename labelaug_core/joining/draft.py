@@ -28,7 +28,7 @@ VAGUE = set(
 ) | {"no label"}
 
 HEAD = """\
-# A first draft of a label graph, made from class names alone: yours to correct. Every guess says why.
+# A first draft of a label graph, made from class names alone. Please correct it. Every guess says why it was made.
 #
 # How to read it. A group is one question; its nodes are the answers, and they compete. A node stands below
 # its parent: the group's `below`, or the name behind the node's own line. `labels` says which class of which
@@ -38,11 +38,11 @@ HEAD = """\
 # How to correct it.
 #   1. A class under `unplaced` has no known relation to the other dataset. Move its line to the group `class`
 #      with its parent behind it (tabby: cat), or to the group `kind`, if it is a kind of its own. When
-#      the last has gone, delete the group `unplaced class` and the node `unplaced`.
+#      none is left, delete the group `unplaced class` and the node `unplaced`.
 #   2. Check every guess. A "hot dog" is no dog: give such a class another parent, or move it to `kind`.
-#   3. Two classes that mean the same sit on one node: name that node behind both, below `labels`. Where the draft asks
-#      a question (both sets have `other`, or `1`), it cannot know.
-#   4. A kind that no dataset names is welcome: add it to `kind` and put classes below it.
+#   3. Two classes that mean the same belong on one node: name that node behind both, below `labels`. Where the draft
+#      asks a question (both sets have `other`, or `1`), the names do not say whether they mean the same.
+#   4. You may add a kind that no dataset names: add it to `kind` and put classes below it.
 #   5. What else do you know? Ask a question of your own, and give each class its answer as a second parent; a
 #      list inside the list says that it comes in several, and the picture decides:
 #        colour: {question: Which colour is it?, below: ROOT, nodes: [Black, White]}
@@ -140,16 +140,13 @@ def draft_graph(
     fine: str = "fine",
     coarse: str = "coarse",
 ) -> LabelGraph:
-    """Draft a first graph out of two datasets' class names and write it to `path` (YAML) for the reader to
-    edit.
+    """A first graph out of two datasets' class names, written to `path` (YAML) for the reader to edit.
 
-    Returns it. See match_names for the rules; what they do not place hangs below a node `unplaced` under the
-    root. An existing file is never overwritten. Raises DataError: the file exists or cannot be written, no
-    class, a class given twice, a class named `unplaced`.
+    See match_names for the rules; what they do not place hangs below a node `unplaced` under the root. An existing
+    file is never overwritten. Raises DataError: the file exists or cannot be written, no class, a class given twice,
+    a class named `unplaced`.
     """
-    fine_names, coarse_names = (
-        [unicodedata.normalize("NFC", n) for n in names] for names in (fine_names, coarse_names)
-    )
+    fine_names, coarse_names = ([unicodedata.normalize("NFC", n) for n in some] for some in (fine_names, coarse_names))
     path, taken = Path(path), {normalise(n) for n in [*fine_names, *coarse_names]}
     if path.exists():
         raise DataError(f"{path} exists already and is not overwritten; edit it, or draft to another name")

@@ -56,9 +56,7 @@ def file_phash(path: Path, changed: int) -> int:
 
 
 def close(a: np.ndarray, b: np.ndarray, threshold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of hashes (uint64) a[i], b[j] that differ in at most `threshold` bits: i, j, distance, [P]
-    each.
-    """
+    """All pairs of hashes (uint64) a[i], b[j] that differ in at most `threshold` bits: i, j, distance, [P] each."""
     found = []
     for first in range(0, len(a), 1024):
         distance = np.bitwise_count(a[first : first + 1024, None] ^ b[None, :])
@@ -107,7 +105,7 @@ def pairs(task: Task, threshold: int = THRESHOLD) -> pd.DataFrame:
     rows = [
         (task.coarse.ids[i], getattr(task, split).ids[j], split, d)
         for split in ("test", "train")
-        for i, j, d in alike(task.coarse, getattr(task, split), threshold)
+        for i, j, d in (alike(task.coarse, getattr(task, split), threshold) if task.coarse is not None else ())
     ]
     return pd.DataFrame(rows, columns=["coarse", "fine", "split", "distance"])
 
@@ -129,15 +127,14 @@ def pairs_within(task: Task, threshold: int = THRESHOLD) -> pd.DataFrame:
 
 def describe_duplicates(task: Task, threshold: int = THRESHOLD) -> str:
     """All near-duplicates in a few lines: test samples in training data, samples in two classes, copies."""
-    inside, lines = pairs_within(task, threshold), []
-    across = pairs(task, threshold) if task.coarse is not None else pd.DataFrame(columns=["fine", "coarse", "split"])
+    inside, across, lines = pairs_within(task, threshold), pairs(task, threshold), []
     leaks = {
-        "training": inside[inside["parts"] == "train, test"].rename(columns={"other": "sample", "one": "copy"}),
-        "coarse": across[across["split"] == "test"].rename(columns={"fine": "sample", "coarse": "copy"}),
+        "training": inside.loc[inside["parts"] == "train, test", ["other", "one"]],
+        "coarse": across.loc[across["split"] == "test", ["fine", "coarse"]],
     }
     for part, found in leaks.items():
-        if n := found["sample"].nunique():
-            named = listed(f"{s} = {c}" for s, c in zip(found["sample"], found["copy"], strict=True))
+        if n := len(set(found.iloc[:, 0])):
+            named = listed(f"{sample} = {copy}" for sample, copy in found.itertuples(index=False))
             lines.append(f"{n} of {len(task.test)} test samples look like a {part} sample: {named}")
     if lines:
         lines.append("-> copies make the test score too good: remove them, or put all copies of a photo into one part")

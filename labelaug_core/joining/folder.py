@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -58,11 +59,16 @@ def read_any(path: str | Path, settings: dict) -> tuple[object, list[str], list[
         files, names = class_folders(path, path.name)
         inputs = ImageFiles(files, settings.get("image_size", 224))
         ids = [printable(f.relative_to(path).as_posix()) for f in files]
-    spelled: dict[str, str] = {}
-    pairs = [(spelled.setdefault(normalise(name), name), name) for name in dict.fromkeys(names)]
-    if twice := [f"{one!r} and {other!r}" for one, other in pairs if one != other]:
-        raise DataError(f"{path.name}: {listed(twice, '; ')} are one class in two spellings; choose one")
+    if twice := spelled_twice(names):
+        raise DataError(f"{path.name}: {twice} are one class in two spellings; choose one")
     return inputs, names, ids
+
+
+def spelled_twice(names: Iterable[str]) -> str:
+    """All pairs of names that differ in spelling alone, in one line; '' if there is none."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(normalise(name), name), name) for name in dict.fromkeys(names)]
+    return listed((f"{one!r} and {other!r}" for one, other in pairs if one != other), "; ")
 
 
 def class_names(path: str | Path, settings: dict | None = None) -> list[str]:
@@ -73,17 +79,14 @@ def class_names(path: str | Path, settings: dict | None = None) -> list[str]:
 def label_sets(graph: LabelGraph) -> tuple[str, str]:
     """The names of the graph's two label sets, fine and coarse.
 
-    Raises GraphError if there are not two, or if a class of both sits on two nodes that differ in spelling
-    alone.
+    Raises GraphError if there are not two, or naming all nodes that differ in spelling alone.
     """
     if len(graph.labels) != 2:
         known = ", ".join(graph.labels)
         raise GraphError(f"{graph.name}: expected two datasets under `labels`, fine first; it has {known}")
-    spelled: dict[str, str] = {}
-    for node in graph.nodes:
-        if (other := spelled.setdefault(normalise(node), node)) != node:
-            rule = "put both classes on one node, or give two meanings two names"
-            raise GraphError(f"{graph.name}: nodes {other!r} and {node!r} are one name spelled twice; {rule}")
+    if twice := spelled_twice(graph.nodes):
+        rule = "put both classes on one node, or give two meanings two names"
+        raise GraphError(f"{graph.name}: nodes {twice} are one name in two spellings; {rule}")
     return tuple(graph.labels)
 
 
@@ -142,7 +145,7 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     labels, n_fine = joint_labels(graph, fine, coarse)
     given = {key: settings[key] for key in ("fine", "coarse", "test") if settings.get(key) not in (None, "")}
     if missing := [key for key in ("fine", "coarse") if key not in given]:
-        raise DataError(f"folder: the setting {missing[0]!r} is missing: the path of the {missing[0]} dataset")
+        raise DataError(f"folder: {listed(map(repr, missing))} is missing in the settings: the path of a dataset")
     splits, hashed = {}, []
     for part, key, dataset in (("train", "fine", fine), ("coarse", "coarse", coarse), ("test", "test", fine)):
         if key in given:
@@ -155,9 +158,7 @@ def load(graph: LabelGraph, settings: dict) -> Task:
                 seen = np.array([own.index(labels[k]) for k in np.unique(y)])
                 require_classes(own, seen, f"{dataset} in {where}")
             if part == "train" and len(set(names)) < 2:
-                raise DataError(
-                    f"{where}: one class only, {names[0]!r}; the fine data need two: is it the right folder?"
-                )
+                raise DataError(f"{where}: one class only, {names[0]!r}; two are needed. Is it the right folder?")
     if len({isinstance(split.inputs, Texts) for split in splits.values()}) > 1:
         raise DataError("folder: fine, coarse and test must be all images or all texts")
     check_images(f for s in splits.values() if isinstance(s.inputs, ImageFiles) for f in s.inputs.paths)

@@ -116,8 +116,8 @@ def describe_join(task: Task) -> str:
     for above, below in nested_labels(graph, fine).items():
         named = listed(map(repr, below))
         lines.append(
-            f"-> warning: the fine label {above!r} lies above {named}, fine as well: a path may "
-            f"stop at {above!r} or go on. Right if {above!r} means `one of these, not known which`; else part them"
+            f"-> warning: the fine label {above!r} lies above {named}, fine as well: a path may stop there or go "
+            f"on. This is right if {above!r} means `one of these, not known which`; if not, give it a place beside them"
         )
         if above in graph.label_nodes(coarse):
             lines.append(

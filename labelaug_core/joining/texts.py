@@ -51,7 +51,7 @@ def decoded(path: Path) -> str:
         line, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
         how = rule.format("WINDOWS-1252", path.name, path.suffix)
         raise DataError(
-            f"{path.name}, line {line}: the byte 0x{byte:02x} is no UTF-8; the file seems to be Latin-1 or "
+            f"{path.name}, line {line}: the byte 0x{byte:02x} is not UTF-8; the file seems to be Latin-1 or "
             f"Windows-1252 (there it is {bytes([byte]).decode('cp1252', 'replace')!r}); {how}"
         ) from None
 
