@@ -9,6 +9,7 @@ import secrets
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,39 +80,75 @@ def cached_features(
     """Features of all images, computed once, in order, and memory-mapped: dtype [N, d], or [N, *d] for activations.
 
     images: indexable by an index array -> uint8 [n, S, S, 3], with len() and a `key` that names its preprocessing.
-    Kept in cache_folder(), named by the hash of encoder, preprocessing and content, and by the file's own; a file that
-    is not what its name says is made anew. Raises OSError naming the file where it cannot be written.
+    Image files are read by worker processes; a GPU encodes where there is one. Kept as `computed_once` does.
+    Raises OSError naming the file where it cannot be written, DataError naming an image that cannot be read.
     """
     import torch  # here: whoever only writes files waits for no torch
 
+    from labelaug_core.loading import Loader, cores
+
     key = hashlib.sha256(f"{encoder.key}|{images.key}|{content_hash}".encode()).hexdigest()[:24]
-    shape = (len(images), *np.atleast_1d(encoder.dim).tolist())
-    for path in sorted(cache_folder().glob(f"features-{key}-*.npy")):
+    n, device, threads = len(images), "cuda" if torch.cuda.is_available() else "cpu", torch.get_num_threads()
+
+    @torch.no_grad()
+    def blocks() -> Iterator[np.ndarray]:
+        steps = [(np.arange(first, min(first + batch, n)),) for first in range(0, n, batch)]
+        try:
+            torch.set_num_threads(cores())  # other cells wait for these features
+            encoder.eval().to(device)
+            with Loader([images], steps, None if len(steps) > 1 else 0) as loader:
+                for _, (_, (x,)) in zip(progress(steps, f"encoding with {encoder.key}"), loader, strict=True):
+                    yield encoder(x.to(device)).cpu().numpy().astype(dtype)
+        finally:
+            torch.set_num_threads(threads)
+            encoder.cpu()
+
+    return computed_once(f"features-{key}", (n, *np.atleast_1d(encoder.dim).tolist()), dtype, blocks)
+
+
+def computed_once(
+    name: str, shape: tuple[int, ...], dtype: type, blocks: Callable[[], Iterator[np.ndarray]]
+) -> np.ndarray:
+    """The array whose rows `blocks` yields, memory-mapped from cache_folder(), where it is kept.
+
+    The file is named by `name` and the hash of its bytes; one that is not what its name says is made anew. Of several
+    processes one computes and the others wait for it. Raises OSError naming the file where it cannot be written.
+    """
+    from filelock import FileLock  # here: it loads asyncio
+
+    if (found := kept_array(name)) is not None:
+        return found
+    lock = cache_folder() / f"{name}.lock"
+    partial = cache_folder() / f"{name}.{os.getpid()}.partial"
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with FileLock(lock):
+        try:
+            if (found := kept_array(name)) is not None:  # another process has made it meanwhile
+                return found
+            with open(partial, "wb") as file:  # not as a memory map: a full disk would end the process there
+                np.lib.format.write_array_header_1_0(file, header)
+                for block in blocks():
+                    file.write(block.tobytes())
+            path = cache_folder() / f"{name}-{file_hash(partial)}.npy"
+            os.replace(partial, path)
+        except OSError as error:  # that of a full disk names no file
+            raise OSError(error.errno, error.strerror, error.filename or str(partial)) from None
+        finally:
+            partial.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)  # whoever waits for it looks for the array first
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def kept_array(name: str) -> np.ndarray | None:
+    """A whole array of this name in cache_folder(), memory-mapped; damaged ones are deleted."""
+    for path in sorted(cache_folder().glob(f"{name}-*.npy")):
         try:
             if path.stem.endswith(file_hash(path)):
                 return np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception:  # gone (another run makes it anew), or no array: numpy raises many kinds
             pass
         path.unlink(missing_ok=True)
-    encoder.eval()
-    partial = cache_folder() / f"features-{key}.{os.getpid()}.partial"
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
-    try:
-        with (
-            torch.no_grad(),
-            open(partial, "wb") as file,
-        ):  # not as a memory map: a full disk would end the process there
-            np.lib.format.write_array_header_1_0(file, header)
-            for first in progress(range(0, shape[0], batch), f"encoding with {encoder.key}"):
-                rows = np.arange(first, min(first + batch, shape[0]))
-                file.write(encoder(torch.from_numpy(images[rows])).numpy().astype(dtype).tobytes())
-        path = cache_folder() / f"features-{key}-{file_hash(partial)}.npy"
-        os.replace(partial, path)
-    except OSError as error:  # that of a full disk names no file
-        raise OSError(error.errno, error.strerror, error.filename or str(partial)) from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return None
 
 
 def file_hash(path: Path) -> str:

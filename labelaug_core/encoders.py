@@ -30,6 +30,28 @@ def flipped(z: Tensor) -> Tensor:
     return torch.where(torch.rand(len(z), 1, 1, 1, device=z.device) < 0.5, z.flip(-1), z)
 
 
+class Augment(nn.Module):
+    """Random views of images, each image its own, on the device of the batch: uint8 [B, S, S, 3] -> the same shape.
+
+    crop: a rectangle of at least this share of the image, scaled back to S x S; colour: brightness, contrast and
+    saturation, each times 1 - colour to 1 + colour. Encoders flip by themselves. What is no image stays as it is.
+    """
+
+    def __init__(self, crop: float, colour: float):
+        super().__init__()
+        self.crop, self.colour = crop, colour
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images uint8 [B, S, S, 3], or inputs of another kind, which come back unchanged."""
+        if x.dtype != torch.uint8 or x.ndim != 4 or (self.crop == 1 and self.colour == 0):
+            return x
+        from torchvision.transforms import v2  # here: it loads slowly
+
+        crop = v2.RandomResizedCrop(x.shape[1:3], scale=(self.crop, 1.0), antialias=True)
+        view = v2.Compose([crop, v2.ColorJitter(self.colour, self.colour, self.colour)])
+        return torch.stack([view(image) for image in x.permute(0, 3, 1, 2)]).permute(0, 2, 3, 1)
+
+
 class SmallCNN(nn.Module):
     """Four convolutions from scratch for small drawings. uint8 images [B, S, S, 3] -> [B, 4 * width].
 

@@ -57,27 +57,28 @@ def listed(names: Iterable[str], between: str = ", ") -> str:
     return between.join(names[:MOST_NAMED]) + more
 
 
-def open_image(path: str | Path) -> Image.Image:
+def open_image(path: str | Path, side: int = 0) -> Image.Image:
     """The whole image as 8-bit RGB, turned the way its EXIF note says (see as_rgb).
 
+    side: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size while both its sides stay at least so many pixels long.
     Raises DataError naming a file that is truncated, no image, or larger or narrower than any photograph (it would ask
     for all memory).
     """
     try:
-        return decode(path)
+        return decode(path, side)
     except Exception as error:  # Pillow's readers raise many kinds
         raise DataError(f"{printable(path)}: {unreadable(error)}; replace or delete it") from None
 
 
-def decode(path: str | Path, eighth: bool = False) -> Image.Image:
-    """open_image without its error; `eighth`: a JPEG at an eighth of its size, which still reads its every byte."""
+def decode(path: str | Path, side: int = 0) -> Image.Image:
+    """open_image without its error; also of a small JPEG every byte is read."""
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > LARGEST:
             raise ValueError(f"more than {LARGEST} pixels")
         if max(image.size) > NARROWEST * min(image.size):
             raise ValueError(f"more than {NARROWEST} times as long as wide")
-        if eighth:
-            image.draft("RGB", (image.width // 8, image.height // 8))
+        if side:
+            image.draft(None, (side, side))
         return as_rgb(ImageOps.exif_transpose(image))
 
 
@@ -133,7 +134,7 @@ def check_images(paths: Iterable[str | Path]) -> None:
 def fault(path: Path, changed: int, size: int) -> str:
     """What is wrong with an image file of this size that was last changed then; '' if nothing is."""
     try:
-        decode(path, eighth=True)
+        decode(path, side=1)
         return ""
     except Exception as error:  # Pillow's readers raise many kinds
         return unreadable(error)
@@ -159,7 +160,7 @@ class ImageFiles:
 
     def read(self, path: Path) -> np.ndarray:
         """One image file as uint8 [S, S, 3]. Raises DataError naming a file that cannot be read."""
-        image = open_image(path)
+        image = open_image(path, self.squash or self.shrink or self.size)
         if self.squash:
             image = image.resize((self.squash, self.squash), Image.Resampling.BICUBIC)
         if self.shrink:

@@ -42,9 +42,9 @@ def small(method: str, dataset: str = "fine") -> dict:
     return settings
 
 
-def train(model, task, val: Split, settings: TrainingSettings, seed: int):
+def train(model, task, val: Split, settings: TrainingSettings, seed: int, checkpoint=None):
     """The training loop, scored by the exact label probabilities."""
-    return training.train(model, task, val, settings, seed, OneLabel().score, OneLabel.criterion)
+    return training.train(model, task, val, settings, seed, OneLabel().score, OneLabel.criterion, checkpoint)
 
 
 HEADS = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module, metadata
+from pathlib import Path
 
 import numpy as np
 import safetensors.torch
@@ -32,12 +34,16 @@ except ImportError:  # not on Windows
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model, the task that it was trained on (its graph, its training part), its validation part, history."""
+    """A trained model, the task that it was trained on (its graph, its training part), its validation part, history.
+
+    clock: seconds of each step, first those in which it waited for its inputs, then all of them.
+    """
 
     model: Classifier
     task: Task
     val: Split
     history: list[dict]
+    clock: list[tuple[float, float]] = field(default_factory=list)
 
 
 def check_settings(settings: dict) -> None:
@@ -106,14 +112,23 @@ def encoded(task: Task, encoder, dtype: type = np.float32) -> Task:
 def fit_cell(settings: dict, task: Task, seed: int) -> Fitted:
     """Train one seed of a cell on the task of `load_task`: first the cell's controls of data, then its method.
 
+    With the setting `checkpoint` a run that was killed goes on from its last evaluation: its state is kept in
+    cache_folder() until the training has ended.
     Raises RecordError for an unknown setting, DataError where the method cannot be trained on the task.
     """
     check_settings(settings)
-    return fit_method(settings, controlled(task, settings["data"], seed), seed)
+    folder = None
+    if settings["training"].get("checkpoint"):
+        name = short_hash([settings, seed, task.content_hash, torch.__version__])
+        folder = cache_folder() / f"checkpoint-{name}"
+    fitted = fit_method(settings, controlled(task, settings["data"], seed), seed, folder)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    return fitted
 
 
-def fit_method(settings: dict, task: Task, seed: int) -> Fitted:
-    """Train one seed of a method on a task as it is.
+def fit_method(settings: dict, task: Task, seed: int, folder: Path | None = None) -> Fitted:
+    """Train one seed of a method on a task as it is; folder: where the states of its trainings are kept, if they are.
 
     Pseudo Labels first train an FFN of the same kind on the fine data, whose guesses label the coarse images. Where
     the encoder's last stage is trained, trunk and head first are those of the frozen arm of the same seed; then all
@@ -125,18 +140,20 @@ def fit_method(settings: dict, task: Task, seed: int) -> Fitted:
     fine_part, val = hold_out(task.train, training.val_fraction, seed)
     used = replace(task, train=fine_part)
     if settings["method"] == "pseudo-labels":
-        teacher = fit_method(settings | {"method": "ffn"}, task.fine_only(), seed).model
+        teacher = fit_method(settings | {"method": "ffn"}, task.fine_only(), seed, folder).model
         used = pseudo_label(used, predict(teacher, task.coarse)["log_probs"])
     model, used = build(settings, used, seed)
     if task.head_first is not None:
         frozen = settings | {"encoder": settings["encoder"] | {"tune": "frozen"}}
-        start = fit_method(frozen, task.head_first, seed).model
+        start = fit_method(frozen, task.head_first, seed, folder).model
         model.trunk.load_state_dict(start.trunk.state_dict())
         model.head.load_state_dict(start.head.state_dict())
         training = replace(training, **settings["finetune"])
     scoring = scoring_of(task, method)
-    model, history = train(model, used, val, training, seed, scoring.score, scoring.criterion)
-    return Fitted(model, used, val, history)
+    kept = folder and folder / f"{settings['method']}-{settings['encoder'].get('tune')}.safetensors"
+    clock: list[tuple[float, float]] = []
+    model, history = train(model, used, val, training, seed, scoring.score, scoring.criterion, kept, clock)
+    return Fitted(model, used, val, history, clock)
 
 
 def build(settings: dict, task: Task, seed: int) -> tuple[Classifier, Task]:
@@ -198,12 +215,19 @@ def run_seed(settings: dict, task: Task, seed: int) -> tuple[dict, dict[str, np.
         "validation": next(row for row in fitted.history if row.get("chosen")),
         "test": metrics,
         "decode": method.decode,
+        "seconds_a_step": seconds_a_step(fitted.clock),
         "wall_seconds": round(time.perf_counter() - start, 2),
         "peak_memory_mb": resource and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "parameters": sum(p.numel() for p in fitted.model.parameters() if p.requires_grad),
         **environment(),
     }
     return run, scoring.keep(found, used.test.y, metrics, used.test.truth), fitted.model
+
+
+def seconds_a_step(clock: list[tuple[float, float]]) -> dict[str, float]:
+    """Medians of Fitted.clock without the first step, which also starts the workers: waiting for `data`, and `all`."""
+    found = np.median(np.reshape(clock[1:] or clock or [(0.0, 0.0)], (-1, 2)), axis=0)
+    return {"data": round(float(found[0]), 4), "all": round(float(found[1]), 4)}
 
 
 def trained(settings: dict, seed: int) -> tuple[Classifier, Task]:
