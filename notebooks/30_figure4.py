@@ -41,11 +41,13 @@ import numpy as np
 import torch
 
 from companion.drawing import choose_for_figure_4, draw_graph, draw_steps, figure_4
+from companion.explorer import explorer_page
 from companion.interpret import explain_split
 from companion.records import profiles
 from companion.runs import load_task, trained
 from companion.tables.writing import write_figure
 from companion.widgets import explorer
+from labelaug_core.cache import write_files
 from labelaug_core.encoders import build_encoder
 from labelaug_core.explain import explain
 
@@ -145,6 +147,20 @@ figure.tight_layout()
 
 # %%
 _ = draw_graph(task.graph, labels=[explanations[0].path[-1]], path=explanations[0].path)
+
+# %% [markdown]
+# ## The explorer
+#
+# The same for every node, on one page to click through: `figures/<profile>/explorer*.html`. It needs no server, and no
+# request leaves it. Choose a test image to see the probabilities on the label graph, step by step; click a node to see
+# the images whose path goes through it. `make book` puts the page into the book.
+
+# %%
+for g in shown:
+    title = f"{g}: {method}, trained on {dataset}, seed {seed}"
+    page = explorer_page(models[g], tasks[g].test, images[g], title, seed=seed)
+    name = "explorer" if groups == [g] else f"explorer_{g}"
+    write_files({profiles.OUT / "figures" / profile / f"{name}.html": page.encode()})
 
 # %% [markdown]
 # ## Ask it yourself

@@ -29,6 +29,7 @@ html_show_copyright = html_show_sphinx = False
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_favicon = "_static/favicon.svg"
+html_extra_path = sorted({f.name: str(f) for f in (ROOT / "figures").glob("*/explorer*.html")}.values())
 html_context = {"default_mode": "light"}
 html_theme_options = {"use_fullscreen_button": False, "show_toc_level": 2, "navbar_persistent": []}
 
@@ -68,5 +69,6 @@ myst_substitutions = {
     "core": "\n".join(["| file | what it holds |", "| --- | --- |", *map(line_of, core)]),
     "against_the_paper": "\n\n".join([*found, *missing]),
     "all_tables": "\n\n".join([*(f"### {title(f)}\n\n" + "\n".join(t) for f, t in tables.items()), *missing]),
+    "explorers": ", ".join(f'<a href="{Path(f).name}">{title(Path(f))}</a>' for f in html_extra_path),
     "all_figures": "\n\n".join(f"### {title(f)}\n\n![{title(f)}](../{f.relative_to(ROOT)})" for f in figures),
 }
