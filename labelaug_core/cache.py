@@ -9,7 +9,9 @@ import secrets
 import sys
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,15 +92,23 @@ def cached_features(
     key = hashlib.sha256(f"{encoder.key}|{images.key}|{content_hash}".encode()).hexdigest()[:24]
     n, device, threads = len(images), "cuda" if torch.cuda.is_available() else "cpu", torch.get_num_threads()
 
-    @torch.no_grad()
+    def encode(x: torch.Tensor) -> np.ndarray:
+        with torch.no_grad():
+            return encoder(x.to(device)).cpu().numpy().astype(dtype)
+
     def blocks() -> Iterator[np.ndarray]:
         steps = [(np.arange(first, min(first + batch, n)),) for first in range(0, n, batch)]
+        at_once = 1 if device == "cuda" else cores()
         try:
-            torch.set_num_threads(cores())  # other cells wait for these features
+            torch.set_num_threads(1)  # a core a batch: on a busy machine cores that share a batch wait for each other
             encoder.eval().to(device)
-            with Loader([images], steps, None if len(steps) > 1 else 0) as loader:
+            with Loader([images], steps, None if len(steps) > 1 else 0) as loader, ThreadPoolExecutor(at_once) as pool:
+                waiting = deque()
                 for _, (_, (x,)) in zip(progress(steps, f"encoding with {encoder.key}"), loader, strict=True):
-                    yield encoder(x.to(device)).cpu().numpy().astype(dtype)
+                    waiting.append(pool.submit(encode, x))
+                    if len(waiting) > at_once:
+                        yield waiting.popleft().result()
+                yield from (future.result() for future in waiting)
         finally:
             torch.set_num_threads(threads)
             encoder.cpu()

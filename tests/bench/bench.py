@@ -27,7 +27,8 @@ def processes() -> list[dict]:
     rows = [rows[0] | {"cpu_seconds": statistics.median(r["cpu_seconds"] for r in rows)}]
     rows += [bench_process.alone("kernel"), bench_process.alone("first_figure")]
     rows += [bench_process.alone("toy_cell", *cell) for cell in TOY_CELLS]
-    rows += [bench_process.alone("read_images", 200)]
+    rows += [bench_process.alone("read_images", 200), bench_process.alone("loader", 1_600)]
+    rows += [bench_process.alone("encode_files", 320, "tf_efficientnet_lite0")]
     return rows + [bench_process.alone("encode", n, 48, "tf_efficientnet_lite0") for n in (1_000, 8_000)]
 
 
@@ -54,6 +55,12 @@ def bars(folder: Path) -> list[dict]:
         asked.append((f"hierarchicalsoftmax / block softmax, {n:,} nodes", "at least", 10, package))
     asked.append(("nodes of the largest label graph", "at least", 1e5, values("large", "nodes")))
     asked.append((one, "at least", 150, values("processes", "images_per_second", what="read_images")))
+    fed = values("processes", "images_per_second", what="loader")
+    asked.append(("two workers on two cores read, images a second at 380 px", "at least", 300, fed))
+    share = values("processes", "training_process_share", what="loader")
+    asked.append(("the training process computes meanwhile, share of the time", "at most", 0.1, share))
+    encoded = values("processes", "images_per_second", what="encode_files")
+    asked.append(("EfficientNet-Lite0 encodes, images a second at 224 px", "at least", 40, encoded))
     rows = []
     for bar, limit, value, measured in asked:
         row = {"bar": bar, "limit": f"{limit} {value:,g}", "measured": None, "met": None}

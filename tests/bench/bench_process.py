@@ -72,23 +72,71 @@ def toy_cell(method: str, dataset: str) -> dict:
     return {"method": method, "dataset": dataset} | seconds
 
 
-def read_images(n: int) -> dict:
-    """Images a second that one process reads at 380 px from JPEG files of 500 x 375 pixels."""
+def photographs(n: int, width: int, height: int) -> list[Path]:
+    """JPEG files of smooth noise, of about as many bytes as photographs."""
     import numpy as np
     from PIL import Image
 
+    rng, paths = np.random.default_rng(0), [Path(f"{i}.jpg").resolve() for i in range(n)]
+    for path in paths:
+        small = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8))
+        small.resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
+    return paths
+
+
+def read_images(n: int) -> dict:
+    """Images a second that one process reads at 380 px from JPEG files of 500 x 375 pixels."""
+    import numpy as np
+
     from labelaug_core.images import ImageFiles
 
-    rng, paths = np.random.default_rng(0), [Path(f"{i}.jpg") for i in range(n)]
-    for path in paths:  # smooth noise: about as many bytes as a photograph
-        small = Image.fromarray(rng.integers(0, 256, (47, 63, 3), dtype=np.uint8))
-        small.resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=90)
-    images, begin = ImageFiles(paths, 380), time.process_time()
+    images = ImageFiles(paths := photographs(n, 500, 375), 380)
+    begin = time.process_time()
     for first in range(0, n, 32):
         images[np.arange(first, min(first + 32, n))]
     seconds = time.process_time() - begin
     kilobytes = sum(path.stat().st_size for path in paths) / n / 1e3
     return {"images": n, "kilobytes": round(kilobytes, 1), "images_per_second": round(n / seconds, 1)}
+
+
+def loader(n: int, workers: int = 2, batch: int = 32) -> dict:
+    """Images a second that the workers of one training process bring it at 380 px from JPEG files of 500 x 375 pixels.
+
+    By the clock, from the second batch on; per second of the workers' own CPU time, which says what as many free cores
+    would bring; and the share of the time in which the training process itself computes.
+    """
+    import numpy as np
+
+    from labelaug_core.images import ImageFiles
+    from labelaug_core.loading import Loader
+
+    paths = photographs(min(n, 200), 500, 375)
+    images = ImageFiles([paths[i % len(paths)] for i in range(n)], 380)
+    steps = [(np.arange(first, first + batch),) for first in range(0, n - batch + 1, batch)]
+    with Loader([images], steps, workers) as loaded:
+        found = iter(loaded)
+        next(found)
+        wall, mine, seen = time.perf_counter(), time.process_time(), sum(len(x) for _, (x,) in found)
+        wall, mine = time.perf_counter() - wall, time.process_time() - mine
+    children = os.times()
+    row = {"workers": workers, "images": seen, "images_per_second": round(seen / wall, 1)}
+    own = workers * (seen + batch) / (children.children_user + children.children_system)
+    return row | {"images_per_second_of_free_cores": round(own, 1), "training_process_share": round(mine / wall, 3)}
+
+
+def encode_files(n: int, name: str) -> dict:
+    """Images a second of `cached_features` from JPEG files of 128 x 128 pixels at 224 px, on all cores."""
+    from labelaug_core.cache import cached_features
+    from labelaug_core.encoders import build_encoder
+    from labelaug_core.images import ImageFiles
+
+    images = ImageFiles(photographs(n, 128, 128), 224, squash=128)
+    encoder = build_encoder({"name": name, "pretrained": False})
+    cached_features(encoder, ImageFiles(images.paths[:64], 224), "first")
+    wall, cpu = time.perf_counter(), time.process_time()
+    cached_features(encoder, images, "photographs")
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"encoder": name, "images": n, "images_per_second": round(n / wall, 1), "cpu_seconds": round(cpu, 1)}
 
 
 def encode(n: int, size: int, name: str) -> dict:

@@ -73,6 +73,8 @@ def test_whole_step_runs():
         ("import_core", (), "cpu_seconds"),
         ("kernel", (), "cpu_seconds"),
         ("read_images", (2,), "images_per_second"),
+        ("loader", (8, 1, 2), "images_per_second"),
+        ("encode_files", (4, "tf_efficientnet_lite0"), "images_per_second"),
         ("encode", (2, 32, "small-cnn"), "peak_mb"),
     ],
 )
