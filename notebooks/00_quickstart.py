@@ -12,11 +12,12 @@
 # ---
 
 # %% [markdown]
-# # 00 · Quickstart: join two datasets, and watch one image walk down the label graph
+# # 00 · Quickstart: join two datasets, and follow one prediction through the label graph
 #
-# **What you will learn.** What the paper's method does, from two datasets to an explained prediction. A few images have
-# the labels that we want to predict. Many images have other labels. A *label graph* says how the labels are related, and
-# one model learns from both sets.
+# **What you will learn.** What the paper's method does, from two datasets to an explained prediction. A few
+# images have the labels that we want to predict. Many images have other labels. A *label graph* says how the
+# labels are related. One model learns from both sets. Words that are new to you are in the
+# [glossary](glossary.md).
 #
 # **What it needs.** Nothing: the animals are drawn here. **How long it takes.** About a minute.
 
@@ -27,9 +28,10 @@ steps = 200
 # %% [markdown]
 # ## Two datasets whose labels do not match
 #
-# We draw cats and dogs of fourteen invented breeds. The **fine** set is small: ten images of each breed, labelled with
-# the breed. The **coarse** set is four times as large, but nobody knew the breeds: its labels are coat patterns, such as
-# *Tabby-Color* or *Spotted Coat*. The test images are of all breeds. The task is to predict the breed.
+# We draw cats and dogs of fourteen invented breeds. The **fine** set is small: ten images of each breed,
+# labelled with the breed. The **coarse** set is four times as large, but its breeds are not known. Its labels
+# are coat patterns, such as *Tabby-Color* or *Spotted Coat*. The test images are of all breeds. The task is
+# to predict the breed.
 
 # %%
 import matplotlib.pyplot as plt
@@ -62,9 +64,10 @@ figure.tight_layout()
 #
 # ## The label graph joins them
 #
-# The graph is a YAML file that a person wrote. It says that a *Brackenpaw* is a cat with short hair and a tabby coat. It
-# also says what is open: an *Albion Shorthair* may be solid, tabby or pointed, so the picture decides, not the label.
-# Nodes that are a label of no dataset (hair, ears, tail) are called **augmented**.
+# The graph is a YAML file that a person wrote. It says that a *Brackenpaw* is a cat with short hair and a
+# tabby coat. It also says what is open: an *Albion Shorthair* may be solid, tabby or pointed. Here the label
+# does not determine the coat. Only the picture shows it. Nodes that are a label of no dataset (hair, ears,
+# tail) are called **augmented**.
 #
 # `labels` says which dataset puts its classes on which nodes. The first one is the fine one, whose classes are predicted.
 
@@ -91,10 +94,11 @@ plt.show()
 # %% [markdown]
 # ## Train: four models, one difference each
 #
-# `LabelAug` has the face of a scikit-learn classifier: `fit`, `predict`, `score`. Its small network makes features, a
-# decoder walks down the graph, and each question on the way has a softmax of its own. `FFN` is the ordinary classifier:
-# the same network, and one softmax over the breeds. `same compute` gives it as many images a step as the join has. Without
-# this control, more computing would look like joining.
+# `LabelAug` has the methods of a scikit-learn classifier: `fit`, `predict`, `score`. Its small network
+# computes features. Its decoder predicts a path through the graph, and each question on the path has its own
+# softmax. `FFN` is the ordinary classifier: the same network, and one softmax over the breeds. `same compute`
+# gives it as many images a step as the join has. Without this control, a gain from more computing would look
+# like a gain from joining.
 
 # %%
 from companion.heads.baselines import FFNHead
@@ -129,18 +133,19 @@ ax.set(xlabel=f"accuracy on {len(test.breeds)} test images, % (dashed: chance)",
 ax.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]
-# **How to read it.** Each bar is one model, trained once. The blue bar is the join. Compare it with the longest of the
-# others. One seed is not a result: change `seed` in the first cell and see how much each bar moves. The comparison
-# with several seeds, intervals and other methods is notebook [22](22_table3.ipynb). Coat labels say much about a breed.
-# How much is left when the coarse labels say less is a question of notebooks 22 and
-# [44](44_which_coarse_labels.ipynb).
+# **How to read it.** Each bar is one model, trained once. The blue bar is the join. Compare it with the
+# longest of the others. One seed is not a result: change `seed` in the first cell and see how much each bar
+# moves. The comparison with several seeds, intervals and other methods is notebook [22](22_table3.ipynb).
+# Coat labels say much about a breed. Notebooks 22 and [44](44_which_coarse_labels.ipynb) ask whether a join
+# still helps when the coarse labels say less.
 #
-# ## One image walks down the graph
+# ## The path of one image
 #
-# The decoder starts at the root and takes the most probable answer at every step, until the path ends at a breed
-# (Algorithm 2). Beside each question stand the answer, its probability and the runner-up. `p` in the last lines is the
-# probability of the breed, summed over *all* paths that lead to it. We take the first test image whose path ends at the
-# right breed, and the first whose path does not.
+# The decoder starts at the root and takes the most probable answer at every step, until the path ends at a
+# breed (Algorithm 2). Each line has a question, the answer, its probability, and the second most probable
+# answer (the runner-up). `p` in the last lines is the probability of the breed, summed over *all* paths that
+# lead to it. We take the first test image whose path ends at the right breed, and the first whose path does
+# not.
 
 # %%
 walks = models["label-aug, join"].explain(test.images)
@@ -161,9 +166,10 @@ axes[0, 1].set_title("The walk, question by question: the answer (blue) and its 
 figure.tight_layout()
 
 # %% [markdown]
-# **How to read it.** From top to bottom: the first question is always the species. A long blue bar beside a short grey one
-# is a sure answer; two bars of equal length are a guess. An ordinary classifier would give the last line only. Here you
-# see *which* question went wrong when the breed is wrong. The first walk on the graph, in red:
+# **How to read it.** Read from top to bottom. The first question is always the species. A long blue bar
+# beside a short grey one means that the model is confident. Two bars of about equal length mean that it is
+# undecided. An ordinary classifier would give the last line only. Here you can see *which* answer on the path
+# was wrong. The next picture shows the first path on the graph, in red.
 
 # %%
 draw_graph(graph, labels=[walks[chosen[0]].path[-1]], path=walks[chosen[0]].path)
@@ -172,14 +178,16 @@ plt.show()
 # %% [markdown]
 # ## What you have seen, and where it is explained
 #
-# 1. A **label graph** puts the labels of both datasets on one map, and several **paths** lead to a label: notebook
-#    [01](01_label_graphs.ipynb).
+# 1. A **label graph** has the labels of both datasets as nodes, and several **paths** lead to a label:
+#    notebook [01](01_label_graphs.ipynb).
 # 2. At each node there are several questions, each with answers of its own: **block softmax**, notebook
 #    [02](02_block_softmax.ipynb).
-# 3. A GRU, the **decoder**, walks down the graph; its walk is the explanation: notebook [03](03_decoder.ipynb).
-# 4. The ears and the tail were labelled in no dataset, and yet the decoder answers these questions. How it is trained
-#    to, when no label says whether an open answer is right: notebook [04](04_objectives.ipynb).
-# 5. A coarse label is a node as well, so a second dataset can teach the way to it. To join two datasets of your own,
-#    images or texts: notebook [99](99_your_own_datasets.ipynb).
+# 3. A GRU, the **decoder**, predicts a path. The path is the explanation: notebook [03](03_decoder.ipynb).
+# 4. No dataset has labels for the ears and the tail, and yet the decoder answers these questions. Notebook
+#    [04](04_objectives.ipynb) shows how it is trained when no label says whether an open answer is right.
+# 5. A coarse label is a node, too, so a second dataset can train the path to it: notebook
+#    [05](05_joining.ipynb). Other models that learn from coarse labels are in notebook
+#    [06](06_neighbours.ipynb). To join two datasets of your own, use notebook
+#    [99](99_your_own_datasets.ipynb).
 #
-# Things to try: set `steps` to 30 and look at the walk: which question is learned first?
+# Try this: set `steps` to 30 and look at the paths. Which question is learned first?

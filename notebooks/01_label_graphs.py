@@ -13,12 +13,12 @@
 # ---
 
 # %% [markdown]
-# # 01 · Label graphs: many labels, one picture of the world
+# # 01 · Label graphs: one graph for the labels of several datasets
 #
 # **What you will learn.** How *one graph over their labels* joins two datasets whose labels do not
 # match. What a prediction path is. When a path is deterministic and when it is not (Definitions 3.1
-# to 3.3), which decides how it is trained in notebook 04. You will redraw the paper's Figures 1 and
-# 2 and count what is in every graph of this companion.
+# to 3.3). Notebook 04 trains the two kinds of paths differently. You will redraw the paper's Figures
+# 1 and 2 and count what is in every graph of this companion.
 #
 # **What it needs.** Nothing but this repository: no data, no GPU, no earlier notebook. It follows
 # Sections 1, 3.1 and 3.2.1 to 3.2.3 of the paper (arXiv 2106.09260).
@@ -58,7 +58,7 @@ profiles.check_parameters(globals(), ["profile"])
 #
 # The paper does not change the network but the labels: put all of them on one graph, add nodes for
 # what they have in common (hair, colour), and let the network predict a **path** from the root to a
-# label.
+# label. The [glossary](glossary.md) explains the words.
 #
 # Here is the graph of this notebook as a YAML table. It has eleven nodes, few enough to remember. The
 # knowledge is data: you can correct it without changing code.
@@ -89,7 +89,7 @@ graph = graph_from_dict(yaml.safe_load(text), "cats.yaml")
 # `below` says where the question is asked. The table of breeds has one column for each question: a
 # Birman has long hair and a pointed coat. A *list* in a cell means that the breed comes in several
 # kinds: a British Shorthair may be solid, tabby or pointed, and the breed alone does not say which.
-# Because of this list the paper needs policy gradients (notebook 04).
+# Because of such lists the paper needs policy gradients (notebook 04).
 #
 # Figure 1 compares the two ways of learning.
 
@@ -137,8 +137,8 @@ print("N_v =", len(graph.nodes), "  N_e =", len(E))
 # below *cat*, and one for each cell entry of the table: 4 for the British Shorthair, 2 for the Mau,
 # 2 for the Birman: 2 + 5 + 8 = 15.
 #
-# Two properties must hold for any label graph: the four sets make up $V$ with nothing left over,
-# and the edges have no cycle (else a path could run for ever). We assert both.
+# Two properties must hold for any label graph: the four sets make up $V$ with nothing left over, and
+# the edges have no cycle (otherwise a path could be endless). We assert both.
 
 # %%
 assert {v0} | set(Y_a) | set(Y_b) | set(Y_aug) == set(graph.nodes)
@@ -225,9 +225,9 @@ for label in graph.label_nodes():
 # > exclusive in the taxonomy.*
 #
 # Read the first half literally: the root is an ancestor of every node, so *every* pair shares one.
-# Then only "mutually exclusive in the taxonomy" is left, and the edges do not show that: *Shorthair*
-# and *Tabby-Color* have the same parent, as *Shorthair* and *Longhair* have, yet only the latter two
-# exclude each other.
+# Then only "mutually exclusive in the taxonomy" is left, and the edges do not show that. *Shorthair*,
+# *Longhair* and *Tabby-Color* have the same parent. But *Shorthair* excludes *Longhair* and does not
+# exclude *Tabby-Color*.
 #
 # > **Deviation from the paper.** Competition is an **annotation**, not a property of the edges: the
 # > YAML file names the groups, and $u$ and $w$ compete if and only if $u \neq w$ and $group(u) =
@@ -261,12 +261,12 @@ print("pairs:", len(pairs), "  share an ancestor:", sum(share_ancestor), "  comp
 # ## 5 Deterministic and nondeterministic paths (Definitions 3.2 and 3.3)
 #
 # A path $P(v)$ is **nondeterministic** if there is *another* path $P'(v)$ to the same label with $u
-# \in P(v)$, $w \in P'(v)$ and $u, w$ competing. Else it is **deterministic**.
+# \in P(v)$, $w \in P'(v)$ and $u, w$ competing. Otherwise it is **deterministic**.
 #
-# In plain words: the label is given. Ask for each node on the path, "could this be different?" All
-# British Shorthairs have short hair, so the path through *Shorthair* is right for each of their
-# pictures. The path through *Tabby-Color* is right for some pictures and wrong for others, and the
-# label does not say for which.
+# In plain words: the label is given. For each node on the path we ask: can a picture with this label
+# have another answer here? All British Shorthairs have short hair, so the path through *Shorthair* is
+# right for each of their pictures. The path through *Tabby-Color* is right for some pictures and
+# wrong for others, and the label does not say for which.
 
 # %% tags=["nbval-check-output"]
 def is_deterministic(path, ground_truth):
@@ -303,12 +303,12 @@ fig = drawing.draw_graph(graph)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Follow the edges *into* a label. Solid edges stand for what every picture of that
-# label shows, dashed ones for what some of them show. *Tabby-Color → Egyptian Mau* is solid and
-# *Tabby-Color → British Shorthair* is dashed: **determinism belongs to a path, not to a node**. So the
-# Mau's pictures teach the network what tabby looks like. With that knowledge it may decide for each
-# picture whether a British Shorthair is tabby, although nobody labelled the colour of a British
-# Shorthair. Section 4.4 of the paper uses this effect.
+# **How to read it.** Follow the edges *into* a label. A solid edge means that every picture of the
+# label has this answer. A dashed edge means that some of them have it. *Tabby-Color → Egyptian Mau*
+# is solid and *Tabby-Color → British Shorthair* is dashed: **determinism is a property of a path, not
+# of a node**. So the Mau's pictures can teach the network what tabby looks like. Then it may decide
+# for each picture whether a British Shorthair is tabby, although no label says the colour of a
+# British Shorthair. Section 4.4 of the paper uses this effect.
 #
 # A highlighted path shows one prediction, or one explanation, in its context.
 
@@ -356,9 +356,9 @@ fig = drawing.draw_graph(pet, labels=["British Shorthair"], sideways=True)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Read from left to right. Each frame is a question. The breed answers a question
-# whose frame has a single node (hair, head, body). Only the picture can answer a question whose frame
-# has several nodes.
+# **How to read it.** Read from left to right. Each frame is a question. If a frame has a single node
+# (hair, head, body), the breed determines the answer. If a frame has several nodes, only the picture
+# shows the answer.
 
 # %% [markdown]
 # ## 7 How two datasets meet
@@ -411,14 +411,15 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Left: breeds that come in all colours, for which the label alone settles almost
-# nothing. Right: breeds for which it settles every attribute (a plain bar). From these the network
-# learns what an attribute looks like, and it applies that to the breeds on the left.
+# **How to read it.** Left: breeds that come in all colours. Their label alone determines almost no
+# answer. Right: breeds whose label determines every answer (a plain bar). From these the network can
+# learn what an attribute looks like, and it can use that for the breeds on the left.
 #
-# The ablation of Section 4.5 makes graphs smaller, by 36 % and by 63 % of the augmented nodes.
+# The ablation of the paper's Section 4.5 makes graphs smaller, by 36 % and by 63 % of the augmented
+# nodes.
 #
 # > **Deviation from the paper.** It does not say which nodes were removed. Our rule removes whole
-# > questions, first those that the label answers least often. Every label stays reachable.
+# > questions, first those whose answer the label determines least often. Every label stays reachable.
 
 # %% tags=["nbval-check-output"]
 for fraction in (0.0, 0.36, 0.63):
@@ -443,7 +444,7 @@ for fraction in (0.0, 0.36, 0.63):
 # | $z_u$, $p_u$ | [B, E] | score and block softmax of each **slot**: an answer at one place of the tree of all paths |
 # | $p(P)$, $r(P)$ | [B, P] | probability and reward of each of the $P$ paths |
 # | $p(y)$ | [B, K] | probability of each of the $K$ labels, summed over its paths; of a coarse label: that it is reached |
-# | $n_v$ | [states] | the number of questions at a node ($\langle eop \rangle$ is none) |
+# | $n_v$ | [states] | the number of questions at a node ($\langle eop \rangle$ is not a question) |
 # | $b$; $\alpha$, $\beta$; $r_{tf}$ | numbers | baseline; weights of $L_d$ and $L_{nd}$; teacher-force rate |
 #
 # In the comments, `[B, E]` means a tensor with $B$ rows and $E$ columns: $B$ samples, $E$ slots,
@@ -454,7 +455,8 @@ for fraction in (0.0, 0.36, 0.63):
 # 1. Labels of different datasets become nodes of one graph; augmented nodes connect them.
 # 2. A prediction is a path. A label can have several ground-truth paths, one for each way of arriving at it.
 # 3. Competition is knowledge (groups), not structure (edges).
-# 4. A path is deterministic if the label alone settles every answer on it. Teacher forcing can use only such paths.
+# 4. A path is deterministic if the label alone determines every answer on it. Teacher forcing can use
+#    only such paths.
 #
 # ## Exercises
 #
@@ -471,23 +473,23 @@ for label in ("Birman", "Egyptian Mau"):
 # %% [markdown]
 # <details><summary>Why</summary>
 #
-# The Birman has three paths: *Longhair* stays deterministic, the two colours become
-# nondeterministic. The path through *Point-Color* lost its certainty although nothing on it
-# changed: determinism depends on the *other* paths. The Mau's two paths to itself are untouched.
+# The Birman has three paths: *Longhair* stays deterministic, the two colours become nondeterministic.
+# The path through *Point-Color* is no longer deterministic, although nothing on it changed:
+# determinism depends on the *other* paths. The Mau's two paths to itself are untouched.
 #
 # </details>
 #
-# **2.** Suppose a path had to answer *all* questions in turn (hair, then colour, then ...) instead
-# of one of them. How many paths would the British Shorthair have in the little graph, and how many
-# in the pet graph? What would be left of deterministic paths?
+# **2.** Suppose a path had to answer *all* questions in turn (hair, then colour, then ...) instead of
+# one of them. How many paths would the British Shorthair have in the little graph, and how many in
+# the pet graph? How many paths would be deterministic?
 #
 # <details><summary>Solution</summary>
 #
 # The number of paths would be a *product* over the questions instead of a sum: 1 × 3 = 3 in the
-# little graph, and 1 · 3 · 4 · 2 · 3 · 2 · 1 · 1 = 144 in the pet graph, against the sum,
-# which is 1 + 3 + 4 + 2 + 3 + 2 + 1 + 1 = 17 now. All of them would carry a colour, so all of them would be nondeterministic:
-# teacher forcing would have nothing to work on. Asking one question per path keeps the certain
-# answers apart from the uncertain ones.
+# little graph, and 1 · 3 · 4 · 2 · 3 · 2 · 1 · 1 = 144 in the pet graph, against the sum, which is
+# 1 + 3 + 4 + 2 + 3 + 2 + 1 + 1 = 17 now. All of them would contain a colour, so all of them would be
+# nondeterministic, and teacher forcing could use none. With one question per path the certain answers
+# stay separate from the uncertain ones.
 #
 # </details>
 #
@@ -503,13 +505,13 @@ print("augmented nodes left:", three.augmented)
 # <details><summary>Why</summary>
 #
 # *Shorthair* and *Longhair* were augmented nodes and are labels now, coarser than the breeds below
-# them. Nothing else changes: a label and an attribute differ only in whether some dataset names
-# them.
+# them. Nothing else changes: a node is a label if some dataset has it as a class, and an augmented
+# node otherwise.
 #
 # </details>
 #
-# **4.** Definition 3.2 speaks of *another* path to the label. What would go wrong if we compared a
-# path with itself too, or only compared nodes at the same depth?
+# **4.** Definition 3.2 speaks of *another* path to the label. What would go wrong if we also compared
+# a path with itself? What if we compared only nodes at the same depth?
 #
 # <details><summary>Solution</summary>
 #

@@ -13,7 +13,7 @@
 # ---
 
 # %% [markdown]
-# # 02 · Block softmax: several questions at once, each with its own competition
+# # 02 · Block softmax: one softmax for each question
 #
 # **What you will learn.** Why one softmax over all children of a node is wrong. The paper's block
 # softmax (Sec. 3.2.4) in five lines and in one vectorised call. Why its outputs are *not* a
@@ -93,7 +93,7 @@ for u, p in zip(children, z.softmax(0), strict=True):
 
 # %% [markdown]
 # *Shorthair* gets 3/8 and *Tabby-Color* 2/8. Neither passes one half, although each has the largest
-# score of its question. However long we train, two right answers can have at most 1/2 each.
+# score of its question. However long we train, two right answers cannot both have more than 1/2.
 #
 # ## 2 The paper's block softmax (Sec. 3.2.4)
 #
@@ -164,10 +164,10 @@ plt.show()
 
 # %% [markdown]
 # **How to read it.** Red lines belong to the hair, blue lines to the colour. On the left, a high
-# score of the tabby coat drives *Shorthair* to zero: the network would have to be *unsure* of the
-# coat in order to be sure of the hair. On the right, the red lines are flat: the two questions have
-# two independent answers. (Solid and pointed have the same score, so their curves coincide. On the
-# left the curve of *Longhair* lies under them, too.)
+# score of the tabby coat moves *Shorthair* to zero: the network could be sure of the hair only if it
+# were *unsure* of the coat. On the right, the red lines are flat: the two questions have two
+# independent answers. (Solid and pointed have the same score, so their curves coincide. On the left
+# the curve of *Longhair* lies under them, too.)
 #
 # ## 3 From blocks to paths: probabilities that sum to 1
 #
@@ -181,8 +181,8 @@ plt.show()
 # >
 # > $$p(v \to u) = \frac{1}{n_v} \cdot p_u .$$
 # >
-# > (A multinomial sampler that is given the union of the blocks does the same without saying so: it
-# > divides by the sum, and the sum is $n_v$.)
+# > (A multinomial sampler over the union of the blocks does the same implicitly: it divides by the
+# > sum, and the sum is $n_v$.)
 #
 # The probability of a path is the product of its steps. For now a path ends where nothing is left
 # to answer: at a breed, or at *dog*. In plain Python, from any node downwards:
@@ -255,9 +255,9 @@ ax.set(xlabel="p(path)", title="The path distribution: nine paths, together 1")
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Bars of one colour end in one label. Their sum is the probability of that
-# label: the four blue bars together are $p(\text{British Shorthair})$. A wrong turn early (*dog*)
-# closes all paths below *cat*.
+# **How to read it.** Bars of one colour end in one label. Their sum is the probability of that label:
+# the four blue bars together are $p(\text{British Shorthair})$. A wrong first answer (*dog*) excludes
+# all paths below *cat*.
 #
 # ## 4 Where a path may stop
 #
@@ -274,10 +274,10 @@ plt.show()
 # >
 # > $$p(\text{stop at } v) = \sigma(z_{\langle eop \rangle}), \qquad p(v \to u) = (1 - \sigma(z_{\langle eop \rangle})) \cdot \frac{1}{n_v} \cdot p_u .$$
 #
-# The simple alternative is a block of its own, drawn uniformly like a question. (Our first version
-# did that.) A block with one member has $p = 1$ whatever its score is, so stopping then has the
-# probability $1/(n_v + 1)$: at *cat* 1/3, for every picture, and no training can move it. Here are
-# both rules, for three scores of $\langle eop \rangle$:
+# The simple alternative is a block of its own, drawn uniformly like a question. A block with one
+# member has $p = 1$ whatever its score is, so stopping then has the probability $1/(n_v + 1)$: at
+# *cat* 1/3, for every picture, and no training can move it. Here are both rules, for three scores of
+# $\langle eop \rangle$:
 
 # %% tags=["nbval-check-output"]
 p_cat, n_questions = 4 / 5, 2
@@ -289,10 +289,10 @@ for e in (1 / 9, 1.0, 9.0):
 
 # %% [markdown]
 # With a block of its own the label *cat* has 0.2667 in every line: a constant. It can never be more
-# probable than 1/3, not even for a picture that surely shows none of the breeds. It wins only where
-# the network is undecided between the breeds. On the pet graph *cat* has eight questions, and the
-# constant would be 1/9. Nothing in the training curve would say so. With *stop or go on* the
-# network learns it: from 0.08 to 0.72.
+# probable than 1/3, not even for a picture that certainly shows none of the breeds. It is the most
+# probable label only where the network is undecided between the breeds. On the pet graph *cat* has
+# eight questions, and the constant would be 1/9. With *stop or go on* the probability depends on the
+# score: here it goes from 0.08 to 0.72. So the network can learn it.
 #
 # The core does this where `n_evaluated` says that *cat* is evaluated. The value of a slot below
 # *cat* then holds $p(\text{go on})$, too.
@@ -331,22 +331,22 @@ ax.legend(frameon=False, fontsize=8)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** The red line is what the network can say about stopping. The grey lines are
-# what it can say if $\langle eop \rangle$ is a block of its own: one number, and the more questions
-# there are, the smaller the number is.
+# **How to read it.** The red line shows the probabilities of stopping that the network can give. The
+# grey lines show what it can give if $\langle eop \rangle$ is a block of its own: a single number,
+# which is smaller where there are more questions.
 
 # %% [markdown]
 # ## 5 What the literal rules break
 #
-# The paper has two more rules that break something if they are taken at their word. The core keeps
-# them behind `PrefixTree(..., literal=True)`, so that you can compare.
+# The paper has two more rules that give wrong results if they are taken literally. The core has them
+# as `PrefixTree(..., literal=True)`, so that you can compare.
 #
 # **First: "Index of Max value in prob" (Algorithm 2), over the union of all blocks.** A block with a
-# single member has $p = 1$, whatever the network says. So a question with one answer always wins. We
-# give our cats such a question: *No-Tail*, which is known of the Manx alone.
+# single member has $p = 1$, whatever its score is. So a question with one answer always wins. We give
+# our cats such a question: *No-Tail*, which is known of the Manx alone.
 #
-# > **Deviation from the paper.** A question with a single legal answer says nothing, so greedy
-# > decoding asks it only where no other question is left.
+# > **Deviation from the paper.** A question with a single legal answer gives no information, so
+# > greedy decoding asks it only where no other question is left.
 
 # %% tags=["nbval-check-output"]
 with_tail = text.replace("  breed:", "  tail: {below: cat, nodes: [No-Tail]}\n  breed:").replace("[hair, color]", "[hair, color, tail]")
@@ -362,8 +362,8 @@ for literal in (True, False):
     print("literal:" if literal else "ours:   ", counts)
 
 # %% [markdown]
-# With the literal rule **each of the thousand pictures shows a Manx**: at *cat* the question for the
-# tail has $p = 1$. With ours, the questions with a choice decide.
+# With the literal rule **each of the thousand pictures gets the label Manx**: at *cat* the question
+# about the tail has $p = 1$. With our rule, questions that have several answers come first.
 #
 # Such questions appear when few labels are asked for, because then few answers are legal. We draw
 # $k$ of the 37 pet breeds, 100 times, and count the draws in which some state (a place in the tree)
@@ -381,7 +381,7 @@ for k in (2, 4, 8, 37):
     print(f"{k:>2} breeds: {found} of 100 draws")
 
 # %% [markdown]
-# With two labels there nearly always is such a question; with all 37 breeds there is none.
+# With two labels most draws have such a question. With all 37 breeds no draw has one.
 
 # %% [markdown]
 # **Second: "$S_u$ denotes the set of competing nodes of node $u$".** Read literally, $S_u$ is the
@@ -393,6 +393,9 @@ literal_tree = PrefixTree(graph, labels, n_evaluated=3, literal=True)
 literal_logp = block_log_softmax(z_node[literal_tree.slot_node], literal_tree.slot_block)[None]
 p_literal = literal_tree.path_log_probs(literal_logp)[0].exp()  # [P]
 print(f"sum over the complete paths: {p_literal[literal_tree.complete].sum():.4f}")
+assert torch.isclose(1 - p_literal[literal_tree.complete].sum(), torch.tensor(0.275))
+birman = torch.tensor([path[-1] == "Birman" for path in tree.paths])  # [P], the same paths in both trees
+assert p_literal[birman].sum() < tree.path_log_probs(slot_logp)[0].exp()[birman].sum() / 2
 
 # %% [markdown]
 # By hand: after *Shorthair* the Birman's 1/4 is lost, after *Longhair* everything but the Birman,
@@ -401,8 +404,8 @@ print(f"sum over the complete paths: {p_literal[literal_tree.complete].sum():.4f
 # $\frac45 \cdot \frac12 (\frac34 \cdot \frac14 + \frac14 \cdot \frac34 + \frac14 \cdot \frac12 + \frac12 \cdot \frac14 + \frac14 \cdot \frac14) = 0.275$.
 #
 # > **Deviation from the paper.** We normalise over the **children that compete**: $S_u = \{w \in
-# > children(v) : group(w) = group(u)\}$. Then no probability is lost, and a node whose only child is
-# > *Birman* says *Birman*.
+# > children(v) : group(w) = group(u)\}$. Then no probability is lost, and at a node whose only child
+# > is *Birman* the answer is *Birman*.
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
@@ -419,9 +422,9 @@ ax.legend(frameon=False, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0),
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Both bars have the same scores. The hatched part is the probability of a step
-# to a node that is not there. The labels do not lose the same share: the Birman loses more than half
-# of its probability, because the nodes above it have the fewest children.
+# **How to read it.** Both bars have the same scores. The hatched part is the probability of steps to
+# nodes that are no children of the current node. The labels do not lose the same share: the Birman
+# loses more than half of its probability, because the nodes above it have the fewest children.
 
 # %% [markdown]
 # ## 6 Groups whose members do not compete
@@ -491,8 +494,10 @@ print(len(pet_tree.slot_node), "slots in", len(pet_tree.block_state), "blocks; l
 # 1. Competition belongs inside a question. Block softmax is one softmax for each question.
 # 2. Its outputs at a node sum to the number of questions. Divided by that number they are a distribution over steps,
 #    and the probabilities of all complete paths sum to 1.
-# 3. Where a path may stop or go on, that is a decision of its own, and it is learned. A coarse label is only reached.
-# 4. The largest value of a union of blocks of unequal sizes has no meaning: a block of one always wins.
+# 3. At an evaluated label above other labels, *stop or go on* is a decision of its own, and it is
+#    learned. A coarse label is only reached.
+# 4. Probabilities of blocks of unequal sizes cannot be compared: a block with one member always has
+#    the largest.
 # 5. Subtract the maximum *of the block*.
 #
 # ## Exercises
@@ -539,8 +544,8 @@ print(f"sum {p_mine[tree.complete].sum():.4f}, p(Birman) {p_mine[birman].sum():.
 # %% [markdown]
 # <details><summary>Why</summary>
 #
-# Any distribution over the questions gives paths that sum to 1. The probability of the Birman moves
-# because the two questions disagree about it: hair says 1/4, colour says 1/8. The weights decide
+# Any distribution over the questions gives paths that sum to 1. The probability of the Birman changes
+# because the two questions give it different probabilities: hair 1/4, colour 1/8. The weights decide
 # which question counts more. Learned weights would be a few lines of code, and one more thing that
 # can overfit.
 #
@@ -553,6 +558,6 @@ print(f"sum {p_mine[tree.complete].sum():.4f}, p(Birman) {p_mine[birman].sum():.
 #
 # $p(cat) \cdot \frac12 \cdot p(Longhair) = \frac45 \cdot \frac12 \cdot \frac14 = \frac{1}{10}$
 # arrives at *Longhair*. The group "breed" has weights 2, 1, 1, and only the Birman (1 of 4) is a
-# child: $\frac34 \cdot \frac1{10} = 0.075$ is lost.
+# child: $\frac34 \cdot \frac1{10} = \frac3{40}$ is lost.
 #
 # </details>

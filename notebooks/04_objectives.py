@@ -13,14 +13,14 @@
 # ---
 
 # %% [markdown]
-# # 04 · Objectives: teaching what is certain, rewarding what is not
+# # 04 · Objectives: teach what is certain, reward what is not
 #
 # **What you will learn.** Teacher forcing on deterministic paths (Eq. 2) and its minibatch modes, and
 # why it must not be used on nondeterministic ones. The reward (Eq. 3) and REINFORCE (Eq. 4, 5),
 # derived in four lines and compared with the exact gradient: on a little graph we can sum over *all*
-# paths. What a baseline does, and when it does harm. Why a policy-gradient loss is not a loss. Two
-# exact objectives that need no sampling. Algorithm 1, what has to be changed in it, and one of its
-# steps with every number.
+# paths. What a baseline does, and when it increases the noise. Why a policy-gradient loss is not a
+# loss. Two exact objectives that need no sampling. Algorithm 1, what has to be changed in it, and one
+# of its steps with every number.
 #
 # **What it needs.** Paths and determinism ([01](01_label_graphs.ipynb)), the path distribution
 # ([02](02_block_softmax.ipynb)), the decoder ([03](03_decoder.ipynb)) and the chain rule. It needs
@@ -140,7 +140,7 @@ print(f"by hand: a = {a:.4f}, b = {b:.4f}, (a + b)/2 = {(a + b) / 2:.4f}, a + b 
 # %% [markdown]
 # `random` is right *on average*: it is a or b with probability 1/2 each. `sum` gives a label with
 # many deterministic paths more weight than a label with few. A sample without any deterministic path
-# adds nothing.
+# adds no loss.
 #
 # **The teacher-force rate $r_{tf}$.** After training, the decoder is fed its own answers. It never
 # saw them in training if it was always fed the true ones. So Algorithm 1 draws a random number, its
@@ -174,18 +174,18 @@ for name, p in (("sure and correct", [0.98, 0.01, 0.01]), ("undecided", [1 / 3, 
     print(f"{name:<17} {-torch.tensor(p).log().sum():.4f}")
 
 # %% [markdown]
-# The minimum of this loss is at 1/3 each ($3 \log 3 = 3.2958$), and the correct answer costs three
-# times as much. So forcing would teach the network to ignore the picture. It would also destroy what
-# the deterministic paths of the Mau teach about *Tabby-Color*. For these paths the network must
-# choose for itself, and a reward must say afterwards whether it arrived.
+# The minimum of this loss is at 1/3 each ($3 \log 3 = 3.2958$). The sure and correct answer has a
+# larger loss. So forcing would teach the network to ignore the picture. It would also work against
+# what the deterministic paths of the Mau teach about *Tabby-Color*. For uncertain paths the network
+# must choose an answer itself. Afterwards it gets a reward if its path ends at the label.
 #
 # ## 4 The reward (Eq. 3)
 #
 # $$r(\hat P) = \frac{1}{|S|} \, |\hat P \cap S| \tag{3}$$
 #
 # with $S$ the ground-truth **label** nodes of the sample: the reward is the share of these labels
-# that the path goes through. The colours are no labels, so any colour earns the reward if the path
-# arrives. For three kinds of $S$, and all complete paths:
+# that the path goes through. The colours are not labels, so a path through any colour gets the reward
+# if it ends at the label. For three kinds of $S$, and all complete paths:
 
 # %% tags=["nbval-check-output"]
 def r(path, S):
@@ -199,9 +199,9 @@ for i in complete:
     print(*(f"{r(tree.paths[i], S):.1f}" for S in sets), " ", " ∘ ".join(tree.paths[i][1:]))
 
 # %% [markdown]
-# First column: four paths arrive at the British Shorthair. Second: a coarse sample (*cat*) rewards
-# every path through *cat*, also those that go on to some breed. Third: two labels, half a reward
-# for each. The core computes a whole row at once:
+# First column: four paths end at the British Shorthair. Second: a coarse sample (*cat*) rewards every
+# path through *cat*, also those that go on to some breed. Third: two labels, half a reward for each.
+# The core computes a whole row at once:
 
 # %%
 for S in sets:
@@ -240,9 +240,9 @@ print(f"-sum of r log p    = {-(reward * log_p).sum():.4f}")
 # > **surrogate**: a different quantity whose *gradient*, for a sampled path, is right on average, as
 # > we now derive.
 #
-# On our graphs we *can* sum over all paths. If there are too many, one samples. But a sampled path
-# is a discrete choice, and one cannot differentiate through it. Williams (1992) found a solution in
-# four lines, with $\theta$ all weights:
+# On our graphs we *can* sum over all paths. If there are too many paths, we must sample. But a
+# sampled path is a discrete choice, and we cannot differentiate through it. Williams (1992) gives a
+# solution in four lines. Here $\theta$ stands for all weights:
 #
 # $$\begin{aligned}
 # \nabla_\theta \, \mathbb{E}[r] &= \nabla_\theta \sum_P p(P)\, r(P) && \text{the definition} \\
@@ -322,8 +322,8 @@ for name, b in (("no baseline", 0.0), ("average reward", average), ("b = 1", 1.0
 
 # %% [markdown]
 # The average reward, the paper's "average baseline estimator" $b(r)$, has the smallest variance of
-# the four. A baseline that is far away from it has many times more: it is right on average, and
-# useless in practice.
+# the four. A baseline far away from it has many times more. Its gradient is right on average, but it
+# needs very many samples.
 #
 # Now as a picture. We draw 4000 minibatches of 8 sampled paths each and measure the length of the
 # averaged gradient *along the exact one* (1 = the exact length).
@@ -344,12 +344,12 @@ plt.show()
 
 # %% [markdown]
 # **How to read it.** All three histograms have the same mean, at the red line (except for the
-# sampling error): the baseline changes nothing on average. *Top:* the bar at 0 are minibatches in
-# which no path arrived. Without a baseline such a minibatch teaches nothing. *Middle:* with the
-# average reward a failure teaches, too ("worse than usual: less of that"), and the estimates lie
-# closer to the right value. *Bottom:* with $b = 3$ every sampled path becomes much less probable, and
-# only the average over very many minibatches is right. Everything left of 0 is a step in the *wrong*
-# direction.
+# sampling error): the baseline changes nothing on average. *Top:* the bar at 0 shows minibatches in
+# which no path ended at the label. Without a baseline such a minibatch has no gradient. *Middle:*
+# with the average reward, a path that fails has a gradient, too: it becomes less probable. The
+# estimates lie closer to the exact value. *Bottom:* with $b = 3$ every sampled path becomes much less
+# probable, and only the average over very many minibatches is right. A value below 0 is a step in the
+# *wrong* direction.
 #
 # ## 8 When the average reward is a bad baseline
 #
@@ -358,11 +358,11 @@ plt.show()
 # $$Var(b) = Var(b^*) + C\,(b - b^*)^2, \qquad b^* = \frac{\mathbb{E}\, [\, r(\hat P)\, \lVert \nabla \log p(\hat P) \rVert^2 \,]}{C} .$$
 #
 # The best baseline $b^*$ is an average of the rewards, too, but each path counts with the squared
-# length of its gradient (exercise 1 derives it). A baseline has less noise than none, $b = 0$, exactly
-# if $0 < b < 2 b^*$. Is the average reward below $2 b^*$? Before training, yes. Later it changes: the
-# paths that arrive become probable, and a probable path has a short gradient of $\log p$; the paths
-# that fail become rare, and a rare path has a long one. Then $b^*$ falls while the average reward
-# rises.
+# length of its gradient (exercise 1 derives it). A baseline has less noise than none, $b = 0$,
+# exactly if $0 < b < 2 b^*$. Is the average reward below $2 b^*$? Before training it is. Later this
+# changes. The paths that end at the label become probable, and the gradient of $\log p$ of a probable
+# path is short. The paths that fail become rare, and the gradient of a rare path is long. Then $b^*$
+# falls while the average reward rises.
 #
 # We measure it. A head is trained on the three pictures. At some steps we compute the exact noise for
 # two other British Shorthairs: one between the pictures of the British Shorthair and of the Birman,
@@ -401,6 +401,7 @@ print("step  picture    E[r]     b*      noise: none   own average   shared aver
 for step, name, own, best, *values in measured:
     if step in (0, 40, 120):
         print(f"{step:>4}  {name:<8} {own:.4f}  {best:.4f}" + "".join(f"{value:>14.3f}" for value in values))
+        assert step == 0 or name == "hard" or values[1] > 2 * values[0]  # twice the noise of no baseline
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
@@ -416,15 +417,16 @@ plt.show()
 
 # %% [markdown]
 # **How to read it.** The lines show the noise of one sample; lower is better. *Left:* the average
-# reward (solid red) helps at step 0, but from step 40 on it has several times the noise of no baseline
-# (grey). Its $b^*$ has fallen far below the average reward. *Right:* the hard picture nearly always
-# fails. Its own average is small and does no harm. But the core, like the paper, keeps *one* running
-# mean for all pictures (dotted), and the easier picture raises it. Each failure of the hard picture,
-# which was expected, then gives a large gradient.
+# reward (solid red) lowers the noise at step 0. At steps 40 and 120 its noise is more than twice that
+# of no baseline (grey): $b^*$ has fallen far below the average reward. *Right:* for the hard picture
+# nearly all paths fail at steps 40 and 120. Its own average is small and changes the noise little.
+# But the core, like the paper, keeps *one* running mean for all pictures (dotted), and the easier
+# picture raises it. Each failure of the hard picture, which was expected, then gives a large
+# gradient.
 #
-# So the average baseline is not wrong: every line has the right mean. But it does not always reduce
-# the noise. On trained models it can increase it. Where paths can be summed, the exact expectation has
-# no noise at all.
+# So the average baseline is not wrong: with every baseline the mean is right. But it does not always
+# reduce the noise. On trained models it can increase the noise. Where all paths can be summed, the
+# exact expectation has no noise at all.
 
 # %% [markdown]
 # ## 9 A policy-gradient loss is not a loss
@@ -468,11 +470,11 @@ axes[1].axhline(1, color="#777777", lw=0.8, ls="--")
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Right: the expected reward, which we want to raise, goes up to nearly 1. Left: the
-# number on which we called `backward` has both signs, and it jumps up in steps in which the policy
-# improves. Later it falls far below 0 at single steps: there a rare failure was sampled, and nothing
-# got better. Do not judge a training run by this curve, and do not stop early because of it. Plot the
-# reward.
+# **How to read it.** Right: the expected reward, which we want to raise, goes up to nearly 1. Left:
+# the number on which we called `backward` has both signs, and it jumps up in steps in which the
+# policy improves. Later it falls far below 0 at single steps: there a rare failure was sampled, and
+# nothing got better. Do not judge a training run by this curve, and do not use it for early stopping.
+# Plot the reward.
 
 # %% [markdown]
 # ## 10 Two exact objectives
@@ -509,9 +511,9 @@ plt.show()
 
 # %% [markdown]
 # **How to read it.** Go from right to left. A sample that is already learned has a small gradient on
-# both lines. For worse samples the blue line keeps rising, but the red line falls again below 1/2.
-# That makes expected reward robust against wrong labels, and slow at the start of training: policy
-# gradients learn little from samples that they never get right.
+# both lines. For worse samples the blue line keeps rising, but the red line falls again below 1/2. So
+# under expected reward a sample whose label is improbable has little influence. This is good if its
+# label is wrong. It is bad at the start of training, when most right labels are improbable.
 #
 # **The question likelihood.** The marginal likelihood is high if *one* question finds the label. The
 # question likelihood asks this of **each** question: at a node, it averages over the questions $b$
@@ -537,6 +539,7 @@ def Q(slot_logp, v_path, y):
 L_q = -Q(by_hand[0], ("animal",), "British Shorthair")
 print(f"question {L_q:.4f}   core {losses.question_likelihood(tree, by_hand, y_bs):.4f}")
 print(f"marginal {losses.marginal_likelihood(tree.label_log_probs(by_hand), y_bs):.4f}")
+assert torch.isclose(L_q, -torch.tensor(0.8).log() - torch.tensor([0.5, 0.75]).log().mean())
 
 # %% [markdown]
 # By hand: hair leads to the British Shorthair with $\frac34 \cdot \frac23 = 0.5$, colour with
@@ -613,7 +616,7 @@ for trial in range(20):
 # > | part 2 calls $g_{dec}(G, f, t_{j-1})$ without $f_{j-1}$ | the state is passed on | Eq. 1 |
 # > | sample $t_j \sim p_j$ from blocks that sum to $n_v$ | first the question, then the answer | notebook 02 |
 # > | Eq. 4: surrogate = expectation; Eq. 5: no log, no sign | Williams (1992) | sections 5 and 6 |
-# > | a second forward pass of the encoder for $x^{pg}$ | features computed once | the same numbers in half the time |
+# > | a second forward pass of the encoder for $x^{pg}$ | features computed once | the second pass gives the same numbers |
 #
 # ## 12 One step of Algorithm 1, with every number
 #
@@ -636,8 +639,8 @@ for t in range(1, len(path)):
           f"answer {path[t]:<18} p = {slot_logp[0, e].exp():.4f}")
 
 # %% [markdown]
-# The path arrives at the label, so its reward is 1. The **advantage** is the reward minus the
-# baseline, and the loss is minus the advantage times $\log p(\hat P)$.
+# The path ends at the label, so its reward is 1. The **advantage** is the reward minus the baseline,
+# and the loss is minus the advantage times $\log p(\hat P)$.
 
 # %% tags=["nbval-check-output"]
 log_p = fine.path_log_probs(slot_logp)  # [1, P]
@@ -688,11 +691,12 @@ ax.legend(frameon=False, fontsize=8)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Grey: before. Blue: after the update on the path that arrived. This path becomes
-# more probable, and paths that share decisions with it change, too, since they use the same weights.
-# Red: after the update on the path that failed. It becomes less probable, and its rivals become more
-# probable. Both updates raise the probability of the British Shorthair. Nobody said which colour the
-# cat has: the reward only says that the path arrived.
+# **How to read it.** Grey: before. Blue: after the update on the path that ended at the label
+# ("arrived"). This path becomes more probable, and paths that share decisions with it change, too,
+# since they use the same weights. Red: after the update on the path that failed. It becomes less
+# probable, and its rivals become more probable. Both updates raise the probability of the British
+# Shorthair. The reward does not say which colour the cat has. It only says whether the path ended at
+# the label.
 #
 # The same step by the core, with both parts of the loss. It samples the same path. Its $L_{nd}$ leaves
 # the constant $\log \frac12$ of the drawn question out, which has no gradient. Then it moves the
@@ -733,12 +737,13 @@ plt.show()
 assert all(curve[-1] > curve[0] for curve in curves.values())
 
 # %% [markdown]
-# **How to read it.** All four learn the three samples, as they must. One seed on three samples gives
-# no ranking: the experiments (notebooks 20 to 23) compare the objectives.
+# **How to read it.** All four learn the three samples. One seed on three samples gives no ranking.
+# The experiments (notebooks 22 and 23) compare the objectives.
 #
 # ## What to take away
 #
-# 1. Deterministic paths are taught token by token. Nondeterministic ones are rewarded if they arrive.
+# 1. Deterministic paths are taught token by token. Nondeterministic ones are rewarded if they end at
+#    the label.
 # 2. REINFORCE: the gradient of the expected reward is the expected (reward × gradient of log p). It is exact on
 #    average and noisy for each sample.
 # 3. A baseline changes the noise, never the mean. The average reward can increase the noise on a trained model. The

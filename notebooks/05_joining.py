@@ -15,9 +15,9 @@
 # %% [markdown]
 # # 05 · Joining: Algorithm 1 on two datasets, step by step
 #
-# **What you will learn.** How two datasets become one list of labels and one training step. What a
-# coarse label teaches: its path, and nothing below. What the coarse weight does. Why the classifier
-# that you compare with must see as many pictures. When joining helps, and when it cannot help.
+# **What you will learn.** How two datasets become one list of labels and one training step. What a coarse label
+# teaches: its path, and nothing below. What the coarse weight does. Why the classifier that you compare with
+# must see as many pictures. When joining can help.
 #
 # **What it needs.** Label graphs ([01](01_label_graphs.ipynb)), the path distribution
 # ([02](02_block_softmax.ipynb)) and Algorithm 1 ([04](04_objectives.ipynb)). It needs no data and no
@@ -54,15 +54,14 @@ torch.set_default_dtype(torch.float64)  # double precision: the numbers below co
 _ = torch.manual_seed(seed)
 
 # %% [markdown]
-# Five words that we need. The **fine** dataset has the labels that a test asks for. The **coarse**
-# dataset has labels that say less. The two together are the **fusion**, in the paper's word. An **arm**
-# is one way of training that we compare with others. The **control** is the arm that differs from
-# joining in nothing but the coarse labels.
+# We need five words (the [glossary](glossary.md) has more). The **fine** dataset has the labels that a test
+# asks for. The **coarse** dataset has labels that say less. The two together are the **fusion**, in the paper's
+# word. An **arm** is one way of training that we compare with others. The **control** is the arm that differs
+# from joining in nothing but the coarse labels.
 #
-# Here is the little graph again, now with three coarse datasets to choose from: one that knows the
-# species, one that knows the hair, and one that knows the coat pattern. The hair and the coats were
-# augmented nodes in notebook 01. A node becomes a label as soon as some dataset names it; nothing else
-# in the graph changes.
+# Here is the little graph again, now with three coarse datasets to choose from. Their labels are the species,
+# the hair and the coat pattern. The hair and the coats were augmented nodes in notebook 01. A node becomes a
+# label as soon as some dataset has it as a class. Nothing else in the graph changes.
 
 # %%
 text = """
@@ -128,10 +127,10 @@ for name in ("fine_tree", "tree"):
 print(textwrap.dedent(inspect.getsource(Classifier.forward)))
 
 # %% [markdown]
-# > **Deviation from the paper.** The paper does not say how the two datasets are mixed. Algorithm 1
-# > has one batch of "images" and "paths". We take a batch of each dataset in each step, so a small
-# > dataset is not drowned by a large one, and the number of fine pictures in a step is the same with
-# > and without joining. The paper has no coarse weight; ours is 1 by default.
+# > **Deviation from the paper.** The paper does not say how the two datasets are mixed. Algorithm 1 has one
+# > batch of "images" and "paths". We take a batch of each dataset in each step, so a step has the same number
+# > of fine pictures with and without joining, however large the coarse dataset is. The paper has no coarse
+# > weight; ours is 1 by default.
 #
 # Check it: a classifier without an encoder of its own and without dropout gives the sum of the two
 # losses. (Both draw the same random numbers, because part 2 of Algorithm 1 samples paths. `eval()`
@@ -156,10 +155,10 @@ print(f"L = {L_fine:.4f} + 0.5 x {L_coarse:.4f} = {whole:.4f}")
 # deterministic. So this batch samples nothing. (A coarse label can have several paths, too, some of them
 # nondeterministic. Then it has a second part like a fine label.)
 #
-# ## 3 What a coarse label teaches: its path, and no further
+# ## 3 What a coarse label teaches: its path only
 #
-# The path *animal ∘ cat* is deterministic, so a coarse picture has part 1 of Algorithm 1 alone:
-# teacher forcing, $-\log p(cat \mid animal)$. By the plain decoder of notebook 03:
+# The path *animal ∘ cat* is deterministic, so a coarse picture has part 1 of Algorithm 1 alone: teacher
+# forcing, $-\log p(cat \mid animal)$. We compute it with the plain decoder of notebook 03:
 
 # %% tags=["nbval-check-output"]
 f_coarse = model.features(x_coarse)
@@ -247,9 +246,9 @@ for name, a, b in zip(("p(cat)", "p(Birman)"), before, two_probabilities(model),
     print(f"{name:<10} {a:.4f} -> {b:.4f}")
 
 # %% [markdown]
-# *cat* becomes more probable. The Birman's probability moves as well, but much less, and nothing says
-# in which direction it should move. This indirect effect is what the coarse pictures do to the
-# features. It can help or harm.
+# *cat* becomes more probable. The probability of the Birman changes as well, but much less. The coarse labels
+# do not determine in which direction it changes. This indirect effect comes from the shared features. It can
+# help or harm.
 #
 # ## 4 The coarse weight
 #
@@ -280,25 +279,24 @@ print(f"cosine of the angle between them {torch.cosine_similarity(fine_part, coa
 # A cosine near 0 means that the two batches train different directions. A large negative one would
 # mean that they disagree.
 #
-# How large should $w$ be? For $w = 0$ the coarse data are not used. For a very large $w$ the fine labels
-# hardly count, although the test asks for them. In between, theory gives no value: it depends on how much
-# the coarse labels say, and on how well the features fit both datasets. So $w$ is chosen on validation
+# How large should $w$ be? For $w = 0$ the coarse data are not used. For a very large $w$ the fine labels hardly
+# count, although the test asks for them. Between these extremes, theory gives no best value. It depends on how
+# much the coarse labels say, and on how well the features fit both datasets. So $w$ is chosen on validation
 # data, like a learning rate, and the control gets as much tuning as the joined arm (notebook 12).
 #
 # ## 5 Same compute: the control must see as many pictures
 #
-# A joint step sees $B$ fine and $B_c$ coarse pictures. A plain classifier (**FFN**, a linear layer and
-# a softmax) that is trained on $B$ fine pictures a step sees fewer. If joining then wins, we do not
-# know why: because of the coarse labels, or because more pictures were seen? So we always train a
-# second FFN, **same compute**, with $B + B_c$ fine pictures a step.
+# A joint step sees $B$ fine and $B_c$ coarse pictures. A plain classifier (**FFN**, a linear layer and a
+# softmax) that is trained on $B$ fine pictures a step sees fewer. If joining is then better, we do not know
+# why: because of the coarse labels, or because more pictures were seen? So we always train a second FFN, **same
+# compute**, with $B + B_c$ fine pictures a step.
 #
-# Both arms take the same number of *steps*. One could also compare the same number of *epochs*, that is,
-# passes over the data. That would be unfair in another way: with its coarse pictures the fusion is a larger
-# dataset, so the same number of epochs would give it more steps.
+# Both arms take the same number of *steps*. One could also compare the same number of *epochs*, that is, passes
+# over the data. That would be unfair in another way. The fusion is a larger dataset, so the same number of
+# epochs would give it more steps.
 #
-# We show the danger with a "second dataset" that cannot bring anything new: a **copy of the fine
-# dataset**. First, our drawn animals. Each picture is a sum of directions for its breed, coat and hair,
-# and noise.
+# We show this with a "second dataset" that has no new information: a **copy of the fine dataset**. First, our
+# drawn animals. Each picture is a sum of directions for its breed, coat and hair, and noise.
 
 # %%
 directions = torch.randn(7, 12, generator=torch.Generator().manual_seed(7))  # 3 coats, 2 hairs, Mau or other breed
@@ -382,9 +380,11 @@ plt.show()
 # > does not say how many steps and pictures each had. All our tables have the row *fine, same compute*,
 # > and a claim is made against the better of the two.
 #
-# ## 6 When joining helps, and when it cannot
+# ## 6 When joining can help
 #
-# Two conditions must hold: the coarse label says something, and the classifier does not know it yet.
+# For a direct gain two conditions must hold: the coarse label says something about the fine label, and the
+# classifier cannot predict the coarse label yet. (Indirect effects through shared weights are possible without
+# them, see section 3.)
 #
 # **The coarse label must say something about the fine label.** How much, in bits, is the mutual
 # information: the uncertainty about the breed before the coarse label is known, minus the uncertainty
@@ -408,11 +408,10 @@ for name, table in joint_tables.items():
 # (two times in three) two breeds are left, 1 bit; after *long* none is open. $1.585 - \frac23 = 0.9183$.
 # The species says nothing: all our breeds are cats.
 #
-# **The classifier must not know the coarse answer already.** If the features show the hair plainly, an
-# FFN that was trained on breeds alone answers "short or long?" correctly. Then the coarse pictures
-# repeat what it knows. To see the difference, we draw animals a second time, with the hair plainly
-# visible (`clear=1.5`). Before we join, we ask the FFN the coarse question: sum its probabilities over the
-# breeds with each hair.
+# **The classifier must not predict the coarse label already.** If the hair is easy to see, an FFN that was
+# trained on breeds alone answers "short or long?" correctly. Then the coarse pictures repeat what it has
+# learned. To see the difference, we draw animals a second time, with the hair plainly visible (`clear=1.5`).
+# Before we join, we ask the FFN the coarse question: sum its probabilities over the breeds with each hair.
 
 # %% tags=["nbval-check-output"]
 def coarse_accuracy(clear, s):
@@ -467,25 +466,25 @@ ax.set(xlabel="gain over the fine data, same compute (points of accuracy)", titl
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Each dot is one repetition: the accuracy with joining minus that of the control,
-# with the same fine pictures. The species has no information about the breed. The hair has 0.92 bits,
-# and it helps where the features show it badly. Where they show it plainly, the fine pictures were
-# enough to learn it. (Six repetitions of a toy are no proof. The experiments, notebook 22, have real
-# data and intervals.)
+# **How to read it.** Each dot is one repetition: the accuracy with joining minus that of the control, with the
+# same fine pictures. The species has no information about the breed. The hair has 0.92 bits. Where it is hard
+# to see, the mean gain is several standard errors above zero. Where it is plainly visible, the mean gain is
+# small: the fine pictures were enough to learn it. (Six repetitions on drawn animals prove little. Notebook 22
+# has other data and intervals.)
 #
-# > **Deviation from the paper.** The paper joins photographs of 37 breeds with photographs of cats and
-# > dogs, and reports a gain. A pre-trained encoder may show the species so plainly that an FFN answers
-# > this question already. Before you join, ask your FFN the coarse question, as above.
+# > **Deviation from the paper.** The paper joins photographs of 37 breeds with photographs of cats and dogs,
+# > and reports a gain. With a pre-trained encoder an FFN may answer the question *cat or dog* already. Before
+# > you join, ask your FFN the coarse question, as above.
 #
-# There are more reasons why a join can fail. The pictures of the two datasets can differ so much (drawings
-# and photographs) that what is learned on one does not hold for the other. The coarse labels can be wrong.
-# The graph can be wrong: a coarse label above the wrong breeds teaches the wrong thing. And the encoder can
-# be frozen, so that only the last layers can use what the coarse pictures show. Our experiments change some
-# of these one at a time (notebooks 43 to 45).
+# A join can fail for more reasons. The pictures of the two datasets can differ so much (drawings and
+# photographs) that what is learned on one does not hold for the other. The coarse labels can be wrong. The
+# graph can be wrong: if a coarse label lies above the wrong breeds, its pictures train wrong answers. And the
+# encoder can be frozen, so that only the last layers can use what the coarse pictures show. Our experiments
+# change some of these one at a time (notebooks 43 to 45).
 #
 # A short list for a join of your own (notebook 99):
 #
-# 1. Which fine labels does each coarse label allow? If it allows all of them, it says nothing.
+# 1. Which fine labels does each coarse label allow? If it allows all of them, it gives no information.
 # 2. How often does an FFN, trained on the fine data alone, answer the coarse question? If nearly always,
 #    expect no gain.
 # 3. Does the control see as many pictures in a step, and was it tuned as much?
@@ -497,8 +496,10 @@ plt.show()
 # 1. The joint list has the fine labels first. A test asks for them alone.
 # 2. A step adds the loss of a fine batch and $w$ times that of a coarse batch.
 # 3. A coarse label teaches the steps of its path. Below it nothing gets a gradient, except through shared weights.
-# 4. Compare with a classifier that sees as many pictures. Else more compute looks like a gain of joining.
-# 5. Joining can help if the coarse label says something about the fine label that the classifier does not know yet.
+# 4. Compare with a classifier that sees as many pictures. Otherwise a gain from more compute looks like a gain
+#    from joining.
+# 5. Joining can help directly if the coarse label says something about the fine label that the classifier
+#    cannot predict yet.
 #
 # ## Exercises
 #

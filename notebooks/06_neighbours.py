@@ -51,13 +51,13 @@ profiles.check_parameters(globals(), ["tabby_share"])
 torch.set_default_dtype(torch.float64)  # double precision: the numbers below come out alike on every machine
 
 # %% [markdown]
-# The little graph, with two coarse datasets: one knows the species, one the coat pattern. Our example is
-# a picture of the second: its label is *Tabby-Color*. The true breed of such a cat is British Shorthair
-# or Egyptian Mau.
+# We use the little graph with two coarse datasets. The labels of the first are species, those of the second are
+# coat patterns. Our example is a picture of the second dataset. Its label is *Tabby-Color*. The true breed of
+# such a cat is British Shorthair or Egyptian Mau.
 #
-# Two questions about each model are worth asking. What is the **likelihood** of the label: which
-# probability does training raise? And what does the model **conclude** from it: which scores rise, and
-# which fall? Section 8 puts the answers to the second question into one picture.
+# We ask two questions about each model. What is the **likelihood** of the label, that is, which probability
+# does training raise? What does the label **train**, that is, which scores rise and which fall? Section 8 puts
+# the answers to the second question into one picture.
 
 # %%
 text = """
@@ -119,7 +119,7 @@ assert torch.allclose(p_reached[tabby], torch.tensor(0.2))
 # %% [markdown]
 # ## 2 A flat softmax that sums
 #
-# The simplest model: one softmax over the breeds, and no graph but for one fact, which breeds a coarse
+# The simplest model: one softmax over the breeds. Of the graph it needs one fact only: which breeds a coarse
 # label allows. The likelihood of a coarse label is the sum over them:
 #
 # $$p(\text{Tabby-Color}) = \sum_{y \text{ below Tabby-Color}} p(y) .$$
@@ -137,8 +137,8 @@ assert torch.isclose(loss, -torch.tensor(0.75).log())
 # %% [markdown]
 # The sums of the three coats are 0.50, 0.75 and 0.75, together 2. They are no distribution over coats: the
 # whole probability of the British Shorthair counts for each coat, although one cat has one coat. The label
-# *Tabby-Color* excludes the Birman, and that is all it can say to this model. The label *cat* allows
-# every breed, so its likelihood is 1 and it teaches exactly nothing.
+# *Tabby-Color* excludes the Birman. This model can learn nothing else from it. The label *cat* allows every
+# breed, so its likelihood is 1 and it has no gradient.
 #
 # Where each fine label lies below one coarse label, as with superclasses, the sums are a distribution.
 # Our experiments compare this model with label-aug (notebook 42).
@@ -177,10 +177,10 @@ for name, g in (("flat, summed", trained(flat, tabby, True)), ("pseudo label", t
     print(f"{name:<13}", "  ".join(f"{v} {value:+.4f}" for v, value in zip(breeds, g, strict=True)))
 
 # %% [markdown]
-# The sum raises both breeds that the label allows, in proportion to their probability. The guess raises
-# the British Shorthair and lowers the Mau, although the picture may well show a Mau: the model is taught
-# **its own opinion**. If it is right, that sharpens it. If it is wrong, nothing in the coarse label says
-# so, as long as the guess is not contradicted.
+# The sum raises both breeds that the label allows, in proportion to their probability. The guess raises the
+# British Shorthair and lowers the Mau, although the picture may show a Mau: the model is trained on **its own
+# guess**. If the guess is right, the model becomes more confident. If it is wrong, the coarse label does not
+# correct it, unless it contradicts the guess.
 #
 # > **Deviation from the paper.** The paper does not say how the pseudo labels enter the training. We take
 # > them as a second batch in each step, so this baseline sees as many pictures as joining does.
@@ -212,8 +212,8 @@ print(f"loss of the coarse label: {by_hand:.4f}, by the companion's head {label_
 assert np.isclose(by_hand, label_set.loss(x, tabby, True).item())
 
 # %% [markdown]
-# Look at *Shorthair* and *Longhair*: both are trained to be **absent**, although each tabby cat has short
-# or long hair. A set has no questions, so it cannot know that this one is merely open.
+# Look at *Shorthair* and *Longhair*: both are trained to be **absent**, although each tabby cat has short or
+# long hair. A set has no questions, so it cannot say that this question is only open.
 #
 # The same happens with nondeterministic paths. The set of a British Shorthair holds *all three* coats,
 # whatever the picture shows. We compute which probability the sigmoids learn, if a quarter of the British
@@ -248,9 +248,9 @@ plt.show()
 #
 # ## 5 WordTree
 #
-# YOLO9000 (Redmon and Farhadi, 2017) trained a detector on labels of two granularities, with a softmax at
-# each node of a **tree** and products along the way down. A tree gives each node one parent, so there is
-# no room for coats *and* hair: we drop the attributes.
+# YOLO9000 (Redmon and Farhadi, 2017) trained a detector on labels of two granularities, with a softmax at each
+# node of a **tree** and products along the way down. In a tree each node has one parent, so the breeds cannot
+# lie below coats *and* hair. We drop the attributes.
 
 # %% tags=["nbval-check-output"]
 changed = yaml.safe_load(text)
@@ -266,8 +266,8 @@ for path in (word_tree.paths(v)[0] for v in ("cat", "dog", *breeds)):
 # likelihood of the coarse label *cat* is 0.8. **Our coarse label *Tabby-Color* has no node**, so a WordTree
 # cannot use this picture at all. This is the difference that the paper's augmented nodes make.
 #
-# On such a tree label-aug and WordTree are the same model. Our tables train it as label-aug on the graph
-# without attributes. The package `hierarchicalsoftmax` is a second implementation; all three agree.
+# On such a tree label-aug and WordTree are the same model. In our tables it is label-aug on the graph without
+# attributes. The package `hierarchicalsoftmax` is a second implementation; all three agree.
 
 # %% tags=["nbval-check-output"]
 small = PrefixTree(word_tree, [*breeds, "cat", "dog"], n_evaluated=3)
@@ -323,8 +323,8 @@ assert np.allclose(hex_head.predictions(x)["log_probs"][0].exp().tolist(), [p_st
 
 # %% [markdown]
 # Compare with section 2: here only a **part** of the British Shorthair counts for *Tabby-Color*, its tabby
-# state, so the three coats sum to 1. HEX has no path and no order of questions. One picture updates all
-# its questions at once, and the answers given the breed depend on scores that all breeds share.
+# state, so the three coats sum to 1. HEX has no path and no order of questions. One picture trains the answers
+# to all questions at once. All breeds share the scores of the answers.
 
 # %%
 fig, ax = plt.subplots(figsize=(7.5, 2.4), layout="constrained")
@@ -377,8 +377,8 @@ assert np.isclose(several.loss(x, yes, is_coarse=True).item(), -np.log(p_cs) - n
 
 # %% [markdown]
 # The noisy-or is for yes-no labels what the sum of section 2 is for a softmax: it says that at least one
-# category is there, and does not say which. The absent archive *stat* says more: **none** of its categories
-# is present.
+# category is present. It does not say which one. The absent archive *stat* says more: **none** of its
+# categories is present.
 #
 # ## 8 One coarse label, five models
 #
@@ -411,11 +411,10 @@ plt.show()
 
 # %% [markdown]
 # **How to read it.** Each row is a model, each column the score of a node. *label-aug* trains the species and
-# the coat, and nothing else: its path. The two *flat* models have no score for a coat; they train breeds
-# only. *Label Set* trains nearly every node, and pushes both kinds of hair down. *HEX* trains the coat, and
-# through the states the hair and the breeds as well. It even lowers the British Shorthair, which has two
-# states without *Tabby-Color*, and raises the Mau, which is always tabby. (WordTree has no row: it has no
-# node for the label.)
+# the coat, and nothing else: its path. The two *flat* models have no score for a coat; they train breeds only.
+# *Label Set* trains nearly every node and lowers both kinds of hair. *HEX* trains the coat, and through the
+# states the hair and the breeds as well. It even lowers the British Shorthair, which has two states without
+# *Tabby-Color*, and raises the Mau, which is always tabby. (WordTree has no row: it has no node for the label.)
 #
 # Which of them is best is a question for experiments: notebook 22 has the paper's baselines, notebook 42 has
 # the others.
@@ -426,9 +425,9 @@ plt.show()
 # |---|---|---|---|
 # | label-aug | reached by a path | yes | one path each |
 # | flat, summed | a sum over breeds | no | the breed counts in full for each |
-# | Pseudo Labels | a filter for guesses | no | no role |
+# | Pseudo Labels | a filter for guesses | no | not used |
 # | Label Set | a set of nodes | yes | all present at once |
-# | WordTree | a node of a tree | no, or one question of them | no place |
+# | WordTree | a node of a tree | no, or those of one question | not possible |
 # | HEX | a set of legal states | yes | one state each |
 # | noisy-or | at least one category | no | (for several labels) |
 #

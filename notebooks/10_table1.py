@@ -117,9 +117,9 @@ pd.DataFrame(table, columns=["fusion", "fine labels", "labels of either", "K in 
 # %% [markdown]
 # > **The paper's numbers.** Section 3.2.1 *assumes* that the two label sets do not overlap. Sec. 4.1 then uses flowers
 # > of which 8 labels are in both. We allow both: a label is a node, and any dataset may put a class on it. Names alone
-# > would not find the overlap: four classes of the 17 are **coarser** than classes of the 102, and some names are
-# > **false friends** (the 102's *siam tulip* is a *Curcuma*, no tulip; *cowslip* is a *Primula*, but not the 102's
-# > *pink primrose*).
+# > would not find the overlap: four classes of the 17 are **coarser** than classes of the 102, and some names **look
+# > alike but mean different plants** (the 102's *siam tulip* is a *Curcuma*, not a tulip; *cowslip* is a *Primula*, but
+# > not the 102's *pink primrose*).
 
 # %%
 class_of = {v: c for c, v in flowers.labels["flowers-17"].items()}
@@ -135,7 +135,7 @@ print("shared by the two pet sets:", len(pets_meet["shared"]))
 # ## Counting what is here
 #
 # Each fusion is loaded by its own loader, and its parts are counted. A release that is only partly here counts with
-# what there is. A dataset that is not here leaves a reason, and the table goes on.
+# what there is. For a dataset that is not here the table gives the reason.
 #
 # - **Pets**: the official splits of Oxford-IIIT Pet, and all labelled images of Dogs vs. Cats.
 # - **Flowers**: the official split, `trnid` trains and `tstid` tests. The official validation part (`valid`, 1,020
@@ -143,9 +143,9 @@ print("shared by the two pet sets:", len(pets_meet["shared"]))
 #   (`keep_copies: true`). The experiments drop those that look like a test image, see below.
 # - **CIFAR-100** is ours: 20 images of each of its 100 classes are the fine set, and 8,000 other training images, known
 #   by their 20 superclasses alone, are the coarse one. Everybody can download it.
-# - **arXiv**: rows of the snapshot in file order, 50,000 fine, 50,000 coarse, then the test papers. A paper that carries
-#   only a bare `astro-ph`, `cond-mat` or `q-bio` is known by its archive alone: it can be a coarse sample, never a fine
-#   or a test one. The runs of Table 2 may use fewer rows: the profile says how many.
+# - **arXiv**: rows of the snapshot in file order, 50,000 fine, 50,000 coarse, then the test papers. Some papers have
+#   only the old label `astro-ph`, `cond-mat` or `q-bio`. Only their archive is known. They can be coarse samples, but
+#   not fine or test samples. The runs of Table 2 may use fewer rows. The profile says how many.
 # - **Critters** (toy) are drawn cats and dogs with three kinds of coarse data. `species` says cat or dog, `color` names
 #   the coat pattern alone, `attributes` names every attribute.
 
@@ -280,10 +280,10 @@ if profile == "toy":
 # ## Does the join bring test images into training?
 #
 # A coarse image that is also in the fine *test* set would be used in training. Copies between the fine training and
-# test sets raise the accuracy of every method, join or no join. We search for both. Images are compared by a 64-bit
-# perceptual hash: the signs of the lowest frequencies of the grey picture. At most 8 bits may differ; this limit was
-# chosen by looking at real photographs. Mirrored pictures and strong crops are missed. Texts are compared by their id
-# and their title.
+# test sets raise the accuracy of every method, with and without a join. We search for both. Images are compared by a
+# 64-bit perceptual hash: the signs of the lowest frequencies of the grey picture. At most 8 bits may differ; this limit
+# was chosen by looking at real photographs. Mirrored pictures and strong crops are missed. Texts are compared by their
+# id and their title.
 
 # %%
 searched = {fusion: task for fusion, task in tasks.items() if fusion not in ("fusion, color", "fusion, attributes")}
@@ -307,10 +307,10 @@ titles = ["fusion", "between", "pairs compared", "pairs alike", "samples of the 
 display(Markdown(as_markdown(pd.DataFrame(summary, columns=titles))))
 
 # %% [markdown]
-# > **The paper's data.** The two flower sets come from the same authors and share photographs. Part of the 17 are
-# > therefore test images of the 102, many with the very label that is tested. The paper does not mention it, and it does
-# > not say which 160 images it joined. The counts below hold for our reading of its fusion. Our experiments drop such
-# > images of all groups before training (`keep_copies: false`, the default of the loaders).
+# > **The paper's data.** The two flower sets come from the same authors and share photographs. Some images of the 17
+# > are therefore test images of the 102, many of them with the label that is tested. The paper does not mention it, and
+# > it does not say which 160 images it joined. The counts below hold for our reading of its fusion. Our experiments
+# > drop such images of all groups before training (`keep_copies: false`, the default of the loaders).
 
 # %%
 for fusion in [f for f in searched if f.startswith("FlowerFusion")]:
@@ -331,12 +331,13 @@ else:
     print("the flowers are not here")
 
 # %% [markdown]
-# **How to read it.** *Coarse and test* is what a join must answer for. *Train and test* is what the benchmark had before
-# any join: it raises the accuracy of all methods alike, so comparisons hold, but each accuracy looks better than it is.
+# **How to read it.** *Coarse and test* counts the copies that a join adds. *Train and test* counts the copies that the
+# benchmark has without any join. They can raise the accuracy of all methods, so each accuracy may look better than it
+# is.
 #
-# On `toy` the answer is known: every image is drawn independently, so whatever is found there is **chance**. Drawings
-# of 32 pixels hold so little that a few of more than a million pairs come close. The hash is a first filter, and a person
-# has to look at the pairs. So here are the closest pairs of each kind.
+# On `toy` the answer is known: every image is drawn independently, so each pair that is found there is **chance**.
+# Drawings of 32 pixels have little detail, so a few of very many pairs are alike. The hash is a first filter, and a
+# person has to look at the pairs. Here are the closest pairs of each kind.
 
 
 # %%
@@ -364,7 +365,8 @@ for fusion, task in searched.items():
         plt.show()
 
 # %% [markdown]
-# Texts are read, not looked at. The same title need not be the same paper: *Introduction* is the title of many.
+# For texts we print the titles. Two papers with the same title can be different: many papers have the title
+# *Introduction*.
 
 # %%
 if "Arxiv fusion" in searched:

@@ -14,18 +14,20 @@
 # %% [markdown]
 # # 12 · How the settings were chosen
 #
-# *What you will learn:* which learning rate and which weight of the coarse batches every method runs with, and on what
-# evidence. *What it needs:* the tuning records, `make tune PROFILE=cpu` (committed). *How long:* seconds.
+# *What you will learn:* which learning rate and which weight of the coarse batches each method has, and how they were
+# chosen. *What it needs:* the tuning records, `make tune PROFILE=cpu` (committed). *How long:* seconds.
 #
-# Arms can only be compared after the same tuning effort. Every method had the same grid, its own seeds (none of the
-# tables'), and one rule: the lowest mean **validation loss**, -log p(true breed). No test image was looked at for it.
+# Methods can only be compared after the same tuning effort. Every method had the same grid. The seeds are not those
+# of the tables. One rule chooses: the lowest mean **validation loss**, $-\log p(\text{true label})$. No test image
+# was used for the choice.
 #
-# Why not the best validation accuracy? Its standard error, printed below, is larger than most differences between
-# settings: to choose by it is to choose by luck. The loss uses each image's probability and varies far less.
+# Why not the best validation accuracy? Compare its standard error, printed below, with the differences between
+# settings. A choice by differences that are smaller than the standard error is chance. The loss uses the probability
+# of each image, so it can tell settings apart whose accuracies are equal.
 #
-# arXiv is the exception. There the choice goes by validation **micro-F1**: every paper has a hundred and more yes-or-no
-# answers, so its variance is small. It also takes the one threshold into account, which corrects much of what the loss
-# punishes (a model whose probabilities are too close to 0 and 1).
+# arXiv is the exception. There the validation **micro-F1** chooses. It counts more than a hundred yes-or-no answers
+# for each paper. Also, one threshold is chosen for F1, so probabilities that are too close to 0 and 1 matter less for
+# F1 than for the loss.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -75,9 +77,9 @@ table.drop(columns="chosen_by").round(3)
 # %% [markdown]
 # ## The choice
 #
-# The best option of every method stands in the profile (`notebooks/profiles/*.yaml`). The next cell compares them: a
-# profile that no longer holds what was chosen here fails. The weights of the coarse batches were compared at the
-# learning rate shown, which is not always the one chosen in the end.
+# The best option of every method is in the profile (`notebooks/profiles/*.yaml`). The next cell compares the two. It
+# fails if the profile has another value than the one chosen here. The weights of the coarse batches were compared at
+# the learning rate shown, which is not always the one that was chosen.
 
 # %%
 chosen = table.sort_values("chosen_by", kind="stable")

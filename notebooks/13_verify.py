@@ -14,18 +14,20 @@
 # %% [markdown]
 # # 13 · Do the numbers come out again?
 #
-# *What you will learn:* whether this machine, with the code as it is now, gives the recorded numbers. *What it needs:*
-# the records of a batch. *How long:* half a minute; `make verify PROFILE=cpu` does the same for every cell (about a tenth
-# of the time of the batch), `make verify CELLS=6` for six of them.
+# *What you will learn:* whether this machine, with the code as it is now, gives the recorded numbers. *What it
+# needs:* the records of a batch. *How long:* half a minute; `make verify PROFILE=cpu` does the same for every cell,
+# `make verify CELLS=6` for six of them.
 #
-# A record is stale when its settings, its graph or its data change. Changed *code* is not looked for. It is run: the
-# first seed of a cell is trained again, and the new run is compared with the recorded one. There are three answers.
+# A record is stale when its settings, its graph or its data change. A record does not become stale when the *code*
+# changes. Instead, the code is run: the first seed of a cell is trained again, and the new run is compared with the
+# recorded one. There are three answers.
 #
 # - **the same bits**: losses, scores and every prediction are equal, bit for bit;
-# - **the same within noise**: some bits differ. On another kind of processor, or with another version of a library, sums
-#   come in another order, and training carries such a difference on. `better` and `worse` count the test samples with
-#   fewer and with more mistakes than before. If both are equally likely, the numbers differ by chance: the exact binomial
-#   test of this (McNemar's) has p at or above 0.05, after Holm's correction over all cells that were compared so;
+# - **the same within noise**: some bits differ. On another kind of processor, or with another version of a library,
+#   sums are computed in another order, and the small differences grow during training. `better` and `worse` count the
+#   test samples with fewer and with more mistakes than before. If both are equally likely, the numbers differ by
+#   chance. The exact binomial test of this (McNemar's test) has p at or above 0.05, after Holm's correction over all
+#   cells that were compared;
 # - **different**: that p is below 0.05.
 
 # %% tags=["parameters"]

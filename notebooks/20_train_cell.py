@@ -15,11 +15,11 @@
 # # 20 · Train one cell
 #
 # *What you will learn:* how one entry of a table is made. The batch runs this notebook with papermill, once for every
-# **cell**: one method on one dataset of one group. A cell is trained once a seed. All its seeds are in one **record**,
-# `results/<profile>/runs/<cell>.json` and `.npz`, which is written again after each seed.
+# **cell**: one method on one dataset of one group. A cell is trained once for each seed. All its seeds are in one
+# **record**, `results/<profile>/runs/<cell>.json` and `.npz`. The record is written again after each seed.
 #
-# *What it needs:* nothing for `toy`; the data in `$LABELAUG_DATA` for `cpu` and `paper`. *How long:* a few seconds a
-# seed on `toy`, up to two minutes on `cpu`, hours on `paper` without a GPU.
+# *What it needs:* nothing for `toy`; the data in `$LABELAUG_DATA` for `cpu` and `paper`. *How long:* seconds a seed
+# on `toy`, minutes on `cpu`, hours on `paper` without a GPU.
 #
 # ```
 # papermill notebooks/20_train_cell.ipynb out.ipynb -p group pet -p dataset fusion -p method label-aug -p profile cpu
@@ -35,8 +35,8 @@ seeds = [0]  # also 0, or "0 1"; a seed that is recorded already is not run agai
 results_folder = ""  # default: results/<profile>
 
 # %% [markdown]
-# papermill only warns of a parameter that a notebook does not have, and then trains something else than was asked for.
-# Here a misspelt name is an error. So is an unknown group, dataset, method, option or setting.
+# papermill only warns of a parameter that a notebook does not have. It then runs with the default. Here a misspelt
+# name is an error. An unknown group, dataset, method, option or setting is an error, too.
 
 # %%
 from companion.records import profiles, store
@@ -51,7 +51,7 @@ for key, value in settings.items():
 # %% [markdown]
 # ## The data
 #
-# Where the encoder is frozen its features are computed once and kept; then a run only trains the trunk and the head.
+# If the encoder is frozen, its features are computed once and kept. Then a run only trains the trunk and the head.
 
 # %%
 import gc
@@ -69,8 +69,8 @@ print("sizes:", task.sizes, "| evaluated labels:", task.n_fine, "| all labels:",
 # %% [markdown]
 # ## The runs
 #
-# The validation part is held out of the training data, by seed. The model is chosen on it. The test set is looked at
-# once, at the end (`labelaug_core/training.py`, `notebooks/companion/runs.py`).
+# The validation part is held out of the training data, by seed. The model is chosen on it. The test set is used once,
+# at the end (`labelaug_core/training.py`, `notebooks/companion/runs.py`).
 
 # %%
 results = Path(results_folder) if results_folder else profiles.OUT / "results" / profile
@@ -85,8 +85,8 @@ for seed in todo:
 # %% [markdown]
 # ## What was learned
 #
-# `validation` is what choices may be made on, `test` is what the tables show. Of a path decoder both decodings are
-# kept: `greedy` is Algorithm 2, `exact` the most probable label, summed over all its paths.
+# Choices may use `validation`. The tables show `test`. For a path decoder two predictions are kept: `greedy` is that
+# of Algorithm 2, `exact` is the most probable label, summed over all its paths.
 
 # %%
 import pandas as pd
