@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from companion.records import profiles
 from companion.tables.engine import paper_values
 from companion.tables.figures import colour, draw_intervals
 from companion.tables.writing import interval, plain, read_table
@@ -33,8 +34,8 @@ def claims(profile: str = "cpu") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def in_words(found: pd.DataFrame) -> pd.DataFrame:
-    """The claims as people read them: `the paper claims`, `we find`, `verdict`."""
+def in_words(found: pd.DataFrame, profile: str = "cpu") -> pd.DataFrame:
+    """The claims as people read them: `the paper claims`, `we find`, `verdict`; at the end that of Sec. 4.4."""
     rows = []
     for r in found.itertuples():
         other = "the whole graph" if r.table == 4 else "FFN"
@@ -44,7 +45,26 @@ def in_words(found: pd.DataFrame) -> pd.DataFrame:
             ours = f"{r.mean:.1f} %: {interval(r)} points against {other}"
             verdict = r.paper_verdict
         rows.append({"the paper claims": theirs, "we find": plain(ours), "verdict": verdict})
-    return pd.DataFrame(rows)
+    return pd.DataFrame([*rows, right_paths(profile)])
+
+
+def right_paths(profile: str) -> dict[str, str]:
+    """Sec. 4.4, on the photographs that were rated by eye: of Algorithm 2's paths through Tabby-Color, the share that
+    shows a tabby (results/<profile>/path_correctness.csv)."""
+    row = {"the paper claims": "Paths through Tabby-Color are right: more than 90 % (Sec. 4.4)"}
+    path = profiles.OUT / "results" / profile / "path_correctness.csv"
+    wanted = {"group": "pet", "dataset": "fusion", "method": "label-aug", "node": "Tabby-Color", "verdict": "measured"}
+    frame = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(wanted))
+    same = frame[(frame[list(wanted)] == list(wanted.values())).all(axis=1)]
+    if same.empty:
+        return row | {"we find": "not run", "verdict": "not run"}
+    r = next(same.itertuples())
+    low, high = 100 * r.greedy_rate_low, 100 * r.greedy_rate_high
+    ours = f"{100 * r.greedy_rate:.0f} % [{low:.0f}, {high:.0f}] of {r.greedy_rate_n:.0f} rated images"
+    return row | {
+        "we find": plain(ours),
+        "verdict": "reproduced" if low > 90 else "reversed" if high < 90 else "not decided",
+    }
 
 
 def draw_claims(found: pd.DataFrame) -> plt.Figure | None:
