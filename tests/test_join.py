@@ -102,6 +102,8 @@ labels:
     Path("walks/ferns").rmdir()
     with pytest.raises(GraphError, match="nowhere.yaml"):
         run_notebook(**mine, graph_file="nowhere.yaml")
+    with pytest.raises(DataError, match="gone.jpg: cannot be read"):  # before anything is trained
+        run_notebook(**mine, graph_file="graph.yaml", new_sample="gone.jpg")
     with pytest.raises(DataError, match="set both"):
         run_notebook(fine_data="herbarium")
     Path("walks/moss/0.jpg").write_bytes(Path("walks/moss/0.jpg").read_bytes()[:300])
