@@ -85,7 +85,9 @@ def found(pages: dict, key: str) -> dict:
 
 
 def test_every_page_loads_without_errors_and_from_its_own_server(site, desktop):
-    assert {f"{name}.html" for name in [*NOTEBOOKS, "index", "explorer", "results", "guarantees", "search"]} <= set(desktop)
+    assert {f"{name}.html" for name in [*NOTEBOOKS, "index", "explorer", "results", "guarantees", "search"]} <= set(
+        desktop
+    )
     assert found(desktop, "errors") == {}
     fetched = [url for facts in desktop.values() for url in facts["fetched"]]
     assert fetched and [url for url in fetched if not url.startswith((site[0], "data:"))] == []
