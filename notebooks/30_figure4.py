@@ -12,11 +12,11 @@
 # ---
 
 # %% [markdown]
-# # 30 · Figure 4: see the decision
+# # 30 · Figure 4: images by the nodes of their paths
 #
-# *What you will learn:* what the model decided on its way to a label, for any image: which questions it asked, with
-# which probability, and which answer came second. *What it needs:* nothing for `toy`; the images in `$LABELAUG_DATA`
-# for `cpu`. *How long:* half a minute on `toy`, two minutes on `cpu`.
+# *What you will learn:* what the model decided on its way to a label, for any image: which questions it asked, how
+# probable each answer was, and which answer was second. *What it needs:* nothing for `toy`; the images in
+# `$LABELAUG_DATA` for `cpu`. *How long:* half a minute on `toy`, two minutes on `cpu`.
 #
 # A plain classifier says *Bengal, 0.83*. A path says *cat, then Tabby-Color, then Bengal*, and each step has a
 # probability. The paper's Figure 4 shows, for three augmented nodes, test images whose decoded path goes through them.
@@ -73,11 +73,11 @@ for g in shown:
 # %% [markdown]
 # ## Decode every test image
 #
-# > **Deviation from the paper.** Its figure shows the paths that Algorithm 2 decodes. At each node Algorithm 2 asks the
-# > question whose best answer is most probable. So it *seldom asks* a question of which the model is unsure, and the
-# > more questions a graph has, the seldomer it asks any one of them. We therefore also **ask**: the best path through
-# > the node's question to the label that Algorithm 2 predicts. Such a path has a dashed frame. Both counts stand beside
-# > each row.
+# > **Deviation from the paper.** Its figure shows the paths that Algorithm 2 decodes. At each node Algorithm 2 asks
+# > the question whose best answer is most probable. So it *rarely asks* a question about which the model is unsure.
+# > The more questions a graph has, the less often it asks each of them. We therefore also **ask** the node's question
+# > ourselves: we take the best path through this question to the label that Algorithm 2 predicts. Such a path has a
+# > dashed frame. Both counts are beside each row.
 
 
 # %%
@@ -100,9 +100,9 @@ def figure_rows(g: str) -> dict:
 # %% [markdown]
 # ## Figure 4
 #
-# Blue: a deterministic path, the label alone fixes the answer. Green: a nondeterministic path, the *picture* had to
-# decide. Half of the images are of each kind where there are enough. Red marks a wrong label. Below each image stand
-# the predicted label and the probability of the step to the row's node.
+# Blue: a deterministic path, for which the label alone determines the answer. Green: a nondeterministic path, for
+# which the model had to decide from the *picture*. Half of the images are of each kind where there are enough. A red
+# label is wrong. Below each image stand the predicted label and the probability of the step to the row's node.
 
 # %%
 for g in shown:
@@ -111,15 +111,16 @@ for g in shown:
     plt.show()
 
 # %% [markdown]
-# **How to read it.** Look along the green images of a row: is the node true of them? That is the question of Sec. 4.4.
-# On drawn animals notebook 31 answers it; on photographs your eyes do. The probability below an image is that of the
-# step alone, before the label is known. So an asked path can take an improbable step: no more probable one leads to the
-# predicted label.
+# **How to read it.** Look along the green images of a row: is the node true of them? That is the question of Sec.
+# 4.4. Notebook 31 answers it, for drawn animals by what was drawn, and for photographs by ratings. The probability
+# below an image is that of the step alone. An asked path can have an improbable step if no more probable step leads
+# to the predicted label.
 #
 # ## One decision, step by step
 #
-# Three test images, drawn at random. First as text: each step's question, its answer, the probability and the
-# runner-up. Then follow the probability of the label over *all* its paths and the most probable other path to it.
+# We take three test images at random. The text shows each step: the question, the answer, its probability and the
+# second most probable answer. Below are the probability of the label over *all* its paths and the most probable other
+# path to it.
 
 # %%
 g = shown[0]
@@ -131,7 +132,8 @@ for i, e in zip(some, explanations, strict=True):
     print(e, "\n")
 
 # %% [markdown]
-# As bars: to the right the answer that was taken, to the left, in grey, its runner-up.
+# The same as bars. To the right is the answer that was taken. To the left, in grey, is the second most probable
+# answer.
 
 # %%
 figure, axes = plt.subplots(3, 2, figsize=(8, 5.4), width_ratios=[1, 3])
@@ -143,7 +145,7 @@ for (left, right), i, e in zip(axes, some, explanations, strict=True):
 figure.tight_layout()
 
 # %% [markdown]
-# And the first of them on the label graph: its path is red, the others lead to the same label.
+# The first of them on the label graph: its path is red. The other edges lead to the same label.
 
 # %%
 _ = draw_graph(task.graph, labels=[explanations[0].path[-1]], path=explanations[0].path)
@@ -151,9 +153,9 @@ _ = draw_graph(task.graph, labels=[explanations[0].path[-1]], path=explanations[
 # %% [markdown]
 # ## The explorer
 #
-# The same for every node, on one page to click through: `figures/<profile>/explorer*.html`. It needs no server, and no
-# request leaves it. Choose a test image to see the probabilities on the label graph, step by step; click a node to see
-# the images whose path goes through it. `make book` puts the page into the book.
+# The explorer shows the same for every node, on one interactive page: `figures/<profile>/explorer*.html`. It needs no
+# server and no network. Choose a test image to see the probabilities on the label graph, step by step. Click a node
+# to see the images whose path goes through it. `make book` puts the page into the book.
 
 # %%
 for g in shown:
@@ -182,5 +184,5 @@ pick = np.random.default_rng(seed).choice(len(task.test), min(40, len(task.test)
 explorer(images[g][pick], [f"{task.test.ids[i]}: {task.labels[task.test.y[i]]}" for i in pick], explain_one)
 
 # %% [markdown]
-# **What it does not tell.** A path says which answers the model gave. It does not say which pixels made it give them. A
-# right label may also come by a wrong answer: notebook 31 counts how often.
+# **What it does not show.** A path shows which answers the model gave. It does not show which pixels caused them. A
+# path with a wrong answer can also end at the right label: notebook 31 counts how often.

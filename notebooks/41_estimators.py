@@ -18,8 +18,8 @@
 # when it raises it, and whether another estimator gives a better classifier. *What it needs:* nothing for `toy`; the
 # records of `make beyond` to rewrite the table. *How long:* a minute, for the measurement of the noise.
 #
-# Part 2 of Algorithm 1 needs the gradient of $-\mathbb{E}[r]$, a sum over all paths. REINFORCE draws paths instead. On a
-# small graph the sum is cheap, so the exact gradient is known and each estimator can be compared with it.
+# Part 2 of Algorithm 1 needs the gradient of $-\mathbb{E}[r]$, a sum over all paths. REINFORCE samples paths instead.
+# On a small graph the sum is cheap. So the exact gradient is known, and each estimator can be compared with it.
 
 # %% tags=["parameters"]
 profile = "toy"  # toy, cpu
@@ -47,9 +47,9 @@ rows, notes = beyond.question(profile, "estimators")
 # %% [markdown]
 # ## The answer
 #
-# Each row below is trained as Algorithm 1 is, with the same part 1 (teacher forcing) and the same seeds. Only the estimator
-# of part 2 changes. The first row is Algorithm 1 itself: one drawn path a sample and the average baseline. The other
-# estimators draw four.
+# Each row below is trained as Algorithm 1 is, with the same part 1 (teacher forcing) and the same seeds. Only the
+# estimator of part 2 changes. The first row is Algorithm 1 itself: one sampled path for each image, and the average
+# baseline. The other estimators sample four paths.
 
 # %%
 for name, part in rows.groupby("group", sort=False):
@@ -73,15 +73,18 @@ for name, part in rows.groupby("group", sort=False):
 display(Markdown(f"{beyond.markdown(rows, 'Algorithm 1', 'estimator')}\n{' '.join(notes)}"))
 
 # %% [markdown]
-# **How to read it.** *Accuracy* is the mean and the standard deviation over seeds, in percent, of the most probable label.
-# The *difference* is paired by seed and test image, with a 95 % interval (notebook 22). The *verdict* is at 5 % after
-# Holm's correction over this table.
+# **How to read it.** *Accuracy* is the mean and the standard deviation over seeds, in percent, of the most probable
+# label. The *difference* is paired by seed and test image, with a 95 % interval (notebook 22). The *verdict* is that
+# of a test at 5 % after Holm's correction over this table. *No difference shown* does not mean *equal*: the interval
+# shows how large a difference could have been missed. Methods that sample four paths also compute more than Algorithm
+# 1 with one.
 #
 # ## How noisy is each estimator?
 #
-# We take one batch of uncertain training samples, compute its exact gradient $\nabla$, and draw many estimates $g$ of it.
-# *Noise* is $\sqrt{\mathbb{E}\,\|g-\nabla\|^2} / \|\nabla\|$, *bias* the same of the mean estimate (for an unbiased
-# estimator it is the noise divided by the square root of the number of draws).
+# We take one batch of uncertain training samples, compute its exact gradient $\nabla$, and compute many estimates $g$
+# of it. *Noise* is $\sqrt{\mathbb{E}\,\|g-\nabla\|^2} / \|\nabla\|$. *Bias* is the same for the mean of the
+# estimates. It is never exactly 0: for an unbiased estimator we expect the noise divided by the square root of the
+# number of estimates.
 #
 # A baseline $b$ changes the estimate to $g_b = g_0 - b\,s$, where $s$ is the sum of $\nabla \log p(P)$ over the drawn paths.
 # The mean of $s$ is zero, so every $b$ is right on average. The noise is smallest at
@@ -168,7 +171,17 @@ for when, found in measured.items():
     assert (noisy > none) == (average > 2 * best)
 
 # %% [markdown]
-# **How to read it.** Why can the average baseline be noisier than none? A trained model gives the rewarded paths a high
-# probability, so the gradient of their $\log p$ is short; that of the rare wrong paths is long. Without a baseline a wrong
-# path counts nothing ($r = 0$). With a baseline $b$ it counts $-b$ times its long gradient. A baseline that is larger than
-# $2\,b^*$ therefore adds more noise than it takes away.
+# **How to read it.** Why can the average baseline be noisier than none? A trained model gives the rewarded paths a
+# high probability, so the gradient of their $\log p$ is short. The gradient of the rare wrong paths is long. Without
+# a baseline a wrong path contributes nothing ($r = 0$). With a baseline $b$ it contributes $-b$ times its long
+# gradient. So a baseline that is larger than $2\,b^*$ adds more noise than it removes.
+#
+# **Exercise.** Set `draws` to 400. What happens to the *noise* of each estimator, and what to its *bias*? Answer first.
+#
+# <details><summary>Expected answer</summary>
+#
+# The noise stays about the same, because it is a property of one estimate. The bias of an unbiased estimator is halved,
+# because the mean of four times as many estimates has half the standard error. The bias of the straight-through Gumbel
+# estimator falls less: its mean is not the exact gradient.
+#
+# </details>

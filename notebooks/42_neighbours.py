@@ -17,10 +17,11 @@
 # each of them can express. *What it needs:* nothing; the records of `make beyond` to rewrite the table. *How long:*
 # seconds.
 #
-# A gain over FFN on the joined data does not show that a path decoder is needed: a simpler model can use coarse labels, too.
-# The simplest is a softmax over the fine labels in which a coarse label has the **sum** of the probabilities of the fine
-# labels below it. It needs no graph but the table "which fine label is which coarse one". All models have the same
-# encoder, trunk, steps and images a step. Notebook 06 builds them by hand on a small graph.
+# A gain over FFN on the joined data does not show that a path decoder is needed: a simpler model can use coarse
+# labels, too. The simplest is a softmax over the fine labels. In it the probability of a coarse label is the **sum**
+# of the probabilities of the fine labels below it. Instead of a graph it needs only a table: which fine labels are
+# below which coarse label. All models have the same encoder, trunk, steps and images a step. Notebook 06 builds them
+# by hand on a small graph.
 
 # %% tags=["parameters"]
 profile = "toy"  # toy, cpu
@@ -70,15 +71,17 @@ for name, part in beyond.compared(rows).groupby("group", sort=False):
 display(Markdown(" ".join(notes)), Markdown(folded("all rows", beyond.markdown(rows, "FFN"))))
 
 # %% [markdown]
-# **How to read it.** All numbers are differences to FFN on the fine images, at the images a step that are better on
-# validation data, with 95 % intervals, paired by seed and test image. **Bold**: the difference is shown at 5 % after Holm's
-# correction over the table. *exact* is the most probable label, *greedy* Algorithm 2.
+# **How to read it.** All numbers are differences to FFN on the fine images, in points, with 95 % intervals. They are
+# paired by seed and test image. FFN was trained with two numbers of images a step, and the one that is better on
+# validation data is used. **Bold**: a test at 5 % shows the difference, after Holm's correction over the table.
+# *exact* is the most probable label, *greedy* Algorithm 2.
 #
-# - **Flat softmax, coarse labels summed**: its gradient is also that of soft pseudo-labels that are cut to the fine labels
-#   below the coarse one.
+# - **Flat softmax, coarse labels summed**: it has the same gradient as soft pseudo labels that are restricted to the
+#   fine labels below the coarse one.
 # - **HEX** (Deng et al., 2014): one score a node, one softmax over all legal states of the graph, summed exactly.
-# - **WordTree** (Redmon and Farhadi, 2017): first the coarse label, then the fine one; no attribute.
-# - **hierarchicalsoftmax** and **hiclass** are packages, used as their users would.
+# - **WordTree** (Redmon and Farhadi, 2017): it predicts first the coarse label, then the fine one. It uses no
+#   attribute.
+# - **hierarchicalsoftmax** and **hiclass** are packages. We use them as their documentation says.
 #
 # ## What each model can express
 #
@@ -95,5 +98,16 @@ display(Markdown(" ".join(notes)), Markdown(folded("all rows", beyond.markdown(r
 # | hiclass | copies the node | no | empty levels | no | a path |
 # | HEX | yes | yes | yes, any node | yes | marginals |
 # | **label-aug** | yes | yes | yes, any node | yes | a path |
+#
+# </details>
+#
+# **Exercise.** Which of these models can learn from images whose only label is a coat pattern? What does each one learn?
+#
+# <details><summary>Expected answer</summary>
+#
+# label-aug, HEX and Label Set have a score for the coat, so they learn what it looks like. The flat softmax learns only that
+# the breed is one of those below the label, and Pseudo Labels use the label as a filter. FFN cannot use these images.
+# WordTree and hierarchicalsoftmax have one parent for each node, so a breed that comes in several coats has no place in
+# their trees.
 #
 # </details>

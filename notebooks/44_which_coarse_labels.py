@@ -17,12 +17,13 @@
 # what happens when some of them are wrong. *What it needs:* nothing; the records of `make beyond` to rewrite the table.
 # *How long:* seconds.
 #
-# A join can only add what the fine images do not say already. The species of an animal is easy to see, so knowing it adds
-# little. An attribute (its coat pattern, its ears, its tail) cuts across breeds of one species and says more. People who
-# write down attributes make mistakes: in the last setting three in ten answers are wrong, drawn at random.
+# Coarse labels can add information only where a model that was trained on the fine images cannot predict them. If the
+# species of an animal is easy to see, the label *cat* adds little. An attribute (its coat pattern, its ears, its
+# tail) distinguishes breeds of one species, so it may add more. People who write down attributes make mistakes. So in
+# one setting a share of the answers is wrong, chosen at random.
 #
-# `label-aug, questions agree` is a decoder of ours: it **multiplies** the probabilities of a label's answers, where
-# label-aug takes their **mean** over the questions. So each answer counts as evidence of its own.
+# `label-aug, questions agree` is a decoder of ours: it **multiplies** the probabilities of a label's answers.
+# label-aug takes their **mean** over the questions instead.
 
 # %% tags=["parameters"]
 profile = "toy"  # toy, cpu
@@ -66,9 +67,20 @@ for name, part in beyond.compared(rows).groupby("group", sort=False):
 display(Markdown(" ".join(notes)), Markdown(folded("all rows", beyond.markdown(rows, "FFN"))))
 
 # %% [markdown]
-# **How to read it.** All numbers are differences to FFN on the fine images with 95 % intervals, paired by seed and test
-# image. **Bold**: the difference is shown at 5 % after Holm's correction over the table. An image with several attributes is in the coarse part once for each of them. For the flat softmax an
-# answer is a statement about breeds: one of those that have this answer. A wrong answer therefore takes probability from
-# the right breed. In the path decoder an answer is a statement about one question, and the other questions do not change.
-# The paragraph says whether that shows. Wrong answers are drawn at random here; people make systematic
-# mistakes, which none of these models can tell from knowledge.
+# **How to read it.** All numbers are differences to FFN on the fine images, in points, with 95 % intervals, paired by
+# seed and test image. **Bold**: a test at 5 % shows the difference, after Holm's correction over the table. An image
+# with several attributes is in the coarse part once for each of them. For the flat softmax an answer means "one of
+# the breeds that have it". So a wrong answer lowers the probability of the right breed. In the path decoder an answer
+# trains one question. The scores of the other questions change only through shared weights. The paragraph under *The
+# answer* says whether the accuracies differ. Here the wrong answers are random. People also make systematic mistakes,
+# and this experiment does not test those.
+#
+# **Exercise.** A question has four answers. A share $q$ of the coarse labels is wrong, drawn uniformly from the other three
+# answers. For which $q$ does the label give no information?
+#
+# <details><summary>Expected answer</summary>
+#
+# For $q = \frac34$. Then each of the four answers is given with probability $\frac14$, whatever the true answer is. For a
+# question with two answers this is so at $q = \frac12$. Below that the label still gives information, but less.
+#
+# </details>

@@ -13,15 +13,16 @@
 # %% [markdown]
 # # 45 · Is it the knowledge?
 #
-# *What you will learn:* whether the label graph helps because of what it says, or because any structure helps. *What it
-# needs:* nothing; the records of `make beyond` to rewrite the table. *How long:* seconds.
+# *What you will learn:* whether the knowledge in the label graph helps, or whether any graph would help as much.
+# *What it needs:* nothing; the records of `make beyond` to rewrite the table. *How long:* seconds.
 #
 # One model (the question likelihood) is trained on the true graph and on controls:
 #
-# - **attributes shuffled**: each breed has the attributes of another breed. The shape is the same, the knowledge is wrong.
+# - **attributes shuffled**: each breed has the attributes of another breed. The graph has the same shape, but its
+#   knowledge is wrong.
 # - **attributes unknown**: each breed may have any answer to each question. The graph says nothing about attributes.
-# - **random tree**: made-up answers that hold the labels at random, in place of the attributes.
-# - **no attributes**: only the coarse label, then the fine one (WordTree).
+# - **random tree**: the attributes are replaced by made-up answers, to which the labels are assigned at random.
+# - **no attributes**: the path has only the coarse label, then the fine one (WordTree).
 
 # %% tags=["parameters"]
 profile = "toy"  # toy, cpu
@@ -70,8 +71,20 @@ for name, part in beyond.compared(rows).groupby("group", sort=False):
 display(Markdown(" ".join(notes)), Markdown(folded("all rows", beyond.markdown(rows, "the true graph", "graph"))))
 
 # %% [markdown]
-# **How to read it.** A control that is *worse* than the true graph shows that the knowledge counts: structure alone does
-# not give the accuracy. *No difference shown* means that these seeds and test images cannot tell the two apart; the
-# interval says how large a difference they could have missed. A control that is *better* says that this part of the
-# graph costs more than its knowledge gives. The joined attributes have the true labels in every row; only the graph that
-# connects them with the breeds changes.
+# **How to read it.** The attributes of the coarse images are the true ones in every row. Only the graph that connects
+# them with the breeds changes. So two controls answer two questions. *Attributes shuffled*: does wrong knowledge
+# harm? It contradicts the coarse labels, so if it is worse, this does not show that true knowledge helps. *Attributes
+# unknown*: does true knowledge help? If this control is worse than the true graph, it does. If no difference is
+# shown, the gain can come from the coarse images without the knowledge. *No difference shown* does not mean *equal*:
+# the interval shows how large a difference could have been missed. If a control is *better*, the model does better
+# without this part of the graph.
+#
+# **Exercise.** Suppose that *attributes shuffled* is worse than the true graph, and *attributes unknown* is as good as the true
+# graph. What helped, and what did not?
+#
+# <details><summary>Expected answer</summary>
+#
+# Wrong knowledge harms. That the true knowledge helps is not shown: a graph that says nothing about the attributes of a breed
+# does as well. The coarse images themselves can help: their labels train the features and the answers to the questions.
+#
+# </details>

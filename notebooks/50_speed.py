@@ -14,14 +14,15 @@
 # %% [markdown]
 # # 50 · How fast it is
 #
-# *What you will learn:* what block softmax, the path decoder and large graphs cost, compared with plain alternatives, and
-# which promises about speed are kept. *What it needs:* `results/bench/*.json`, which `make bench` writes. *How long:*
-# seconds.
+# *What you will learn:* how much time block softmax, the path decoder and large graphs take, compared with plain
+# alternatives, and which targets for speed are met. *What it needs:* `results/bench/*.json`, which `make bench`
+# writes. *How long:* seconds.
 #
-# Nothing is timed here. `make bench` measures on one thread, in CPU time of the process, so other programs on the machine
-# are not counted. Contestants take turns. A **ratio** is the median over rounds of a contestant's time divided by the time
-# of the first contestant in the same round. A ratio depends less on the machine than milliseconds do. Before anything is
-# timed, all contestants of a task must give the same result.
+# Nothing is timed here. `make bench` measures on one thread, in CPU time of the process, so the time of other
+# programs is not counted. The methods that are compared are called contestants. In each round every contestant runs
+# once. A **ratio** is the median over rounds of a contestant's time divided by the time of the first contestant in
+# the same round. A ratio depends less on the machine than milliseconds do. Before anything is timed, all contestants
+# of a task must give the same result.
 
 # %% tags=["parameters"]
 folder = "bench"
@@ -50,10 +51,10 @@ def rows(name):
 
 
 # %% [markdown]
-# ## Which bars are met?
+# ## Which targets are met?
 #
-# Where a bar has several measurements (three shapes of graphs), the worst of them counts. The time of the whole toy batch
-# is not in this table: it takes longer than a benchmark should.
+# A bar is a target for one measurement. Where there are several measurements (three shapes of graphs), the worst
+# counts. The time of the whole toy batch is not in this table, because it takes too long for a benchmark.
 
 # %%
 bars, color = rows("bars"), {"met": "#b1dca4", "missed": "#f4c1d6", "not run": "#e4e4e4"}
@@ -68,9 +69,9 @@ pd.DataFrame({"machine": next((f["machine"] for f in found.values()), {})})
 # %% [markdown]
 # ## What does a training step cost?
 #
-# A step on cached features of 64 samples: trunk, head, gradient, AdamW. FFN is 1. The path decoder runs a GRU over every
-# state that decides between paths to the label, and an FFN has no such states. The exact objectives need the paths of the
-# label; Algorithm 1 also draws a path for each uncertain sample.
+# We measure a step on cached features of 64 samples: trunk, head, gradient, AdamW. The time of FFN is 1. The path
+# decoder runs a GRU over every state that decides between paths to the label, and an FFN has no such states. The
+# exact objectives need the paths of the label; Algorithm 1 also draws a path for each uncertain sample.
 
 
 # %%
@@ -96,8 +97,8 @@ if decoder is not None:
 # %% [markdown]
 # ## What does an evaluation cost?
 #
-# FFN is 1. Exact label probabilities need every path of the graph, so the GRU runs over all states that decide anything.
-# *With greedy and all paths* is what the tables of this companion keep.
+# The time of FFN is 1. Exact label probabilities need every path of the graph, so the GRU runs over all states that
+# have a decision. The tables of this companion need *with greedy and all paths*.
 
 # %%
 if decoder is not None:
@@ -106,8 +107,8 @@ if decoder is not None:
 # %% [markdown]
 # ## What does the shared tree save?
 #
-# The prefix tree computes a state once for all paths that begin with it. Without it every path runs by itself. The results
-# are the same.
+# The prefix tree computes a state once for all paths that begin with it. Without the tree each path is computed
+# separately. The results are the same.
 
 # %%
 if decoder is not None:
@@ -118,7 +119,7 @@ if decoder is not None:
 # %% [markdown]
 # ## How does a step grow?
 #
-# With the batch (pet graph), with the nodes (10 to 1,000 labels, four questions each), and with the paths (37 labels, 2 to
+# We vary the batch (pet graph), the nodes (10 to 1,000 labels, four questions each), and the paths (37 labels, 2 to
 # 32 questions).
 
 # %%
@@ -136,8 +137,8 @@ if growth is not None:
 # %% [markdown]
 # ## What does a step cost with an encoder?
 #
-# EfficientNet with random weights, trained along with everything else. The encoder takes most of the time, so the head
-# matters little. A larger batch makes the share of the encoder larger.
+# EfficientNet with random weights is trained together with the head. Where the bars are near 1, the encoder takes
+# most of the time, and the head matters little.
 
 # %%
 whole = rows("whole_step")
@@ -148,9 +149,10 @@ if whole is not None:
 # %% [markdown]
 # ## How fast is block softmax?
 #
-# All log-probabilities of 64 samples, forward and backward. *even*: groups of about ten; *large*: about √N groups of √N;
-# *skewed*: √N groups whose sizes fall like 1 / rank. The **loop** calls `torch.log_softmax` once a block. The **dense mask**
-# multiplies by an N × N matrix; it overflows for large scores and needs 40 GB at 100,000 nodes, so it stops early.
+# We compute all log-probabilities of 64 samples, forward and backward. *even*: groups of about ten; *large*: about √N
+# groups of √N; *skewed*: √N groups whose sizes fall like 1 / rank. The **loop** calls `torch.log_softmax` once a
+# block. The **dense mask** multiplies by an N × N matrix; it overflows for large scores and needs 40 GB at 100,000
+# nodes, so it stops early.
 
 # %%
 softmax = rows("block_softmax")
@@ -166,9 +168,9 @@ if softmax is not None:
     fig.tight_layout()
 
 # %% [markdown]
-# **How to read it.** One call for all blocks is faster where the groups are many and small, as in most label graphs. Where a
-# few large groups hold most nodes, a loop over them is as fast or faster, because `torch.log_softmax` reads the memory in
-# order.
+# **How to read it.** Compare the lines at each shape. One call for all blocks avoids a loop, which matters where the
+# groups are many and small, as in most label graphs. A loop over a few large groups can be as fast, because
+# `torch.log_softmax` reads the memory in order.
 #
 # ## And against the package hierarchicalsoftmax?
 #
@@ -192,10 +194,10 @@ if softmax is not None:
 # %% [markdown]
 # ## How far do label graphs scale?
 #
-# A taxonomy in which each node has two parents; the largest has more than 100,000 nodes and 16 paths to each label. Where
-# the prefix tree of all paths is too large, `companion.heads.large` follows only the paths that are kept. FFN is a linear
-# layer over all labels, so its time grows with them; that of greedy decoding and of the beam hardly grows. Training uses
-# four drawn paths a label.
+# A taxonomy in which each node has two parents; the largest has more than 100,000 nodes and 16 paths to each label.
+# Where the prefix tree of all paths is too large, `companion.heads.large` follows only the paths that are kept. FFN
+# is a linear layer over all labels, so its time grows with their number. Greedy decoding and the beam follow a few
+# paths only. Training uses four sampled paths for each label.
 
 # %%
 large = rows("large")
@@ -209,10 +211,10 @@ if large is not None:
     fig.tight_layout()
 
 # %% [markdown]
-# ## What does one wait for?
+# ## How long does one wait?
 #
-# Each row ran in a process of its own. `first_step` is one seed with a single training step: torch then imports what it
-# imports only when training begins. *CPU seconds* of a toy cell is one seed, its training and its test.
+# Each row ran in its own process. `first_step` is one seed with a single training step. It includes the imports that
+# torch makes only when training begins. *CPU seconds* of a toy cell are those of one seed, with training and test.
 
 # %%
 processes = rows("processes")
