@@ -1,5 +1,6 @@
 """The book as a reader's browser sees it: every page, on a desktop and 400 px wide."""
 
+import base64
 import json
 import re
 import subprocess
@@ -173,6 +174,14 @@ def test_readable_at_400_pixels(browser, site, desktop):
     narrow = {page: open_page(browser, site[0] + page, 400) for page in site[1]}
     assert {page: facts["page_width"] for page, facts in narrow.items() if facts["page_width"] > 400} == {}
     assert found(narrow, "cut") == found(narrow, "small") == {}
+
+
+@pytest.mark.parametrize("inches", [(8.27, 11.69), (8.5, 11)], ids=["A4", "letter"])
+def test_the_handout_prints_on_one_sheet(browser, site, inches):
+    open_page(browser, site[0] + "handout.html", 1280)
+    paper = dict(zip(("paperWidth", "paperHeight"), inches, strict=True))
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", paper)["data"])
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1
 
 
 def test_the_page_of_guarantees_cites_tests_that_exist():
