@@ -2,7 +2,9 @@
 PROFILE ?= toy
 GROUP ?=
 CELLS ?=
-JOBS ?= 2
+TRIAL ?= rehearsal
+GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c .)
+JOBS ?= $(if $(filter-out 0 1 2,$(GPUS)),$(GPUS),2)
 
 # An active conda environment made from environment.yml is used as it is; else .venv, made from the lock.
 ifeq ($(CONDA_DEFAULT_ENV),labelaug)
@@ -18,12 +20,12 @@ OTHER := $(if $(PYTHON),$(shell [ "$$(.venv/bin/python -V 2>&1)" = "$$($(PYTHON)
 export JUPYTER_PREFER_ENV_PATH = 1
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 SNAKEMAKE = $(BIN)/snakemake --cores $(JOBS) --nolock --rerun-incomplete --rerun-triggers mtime --keep-going \
-            --quiet host reason rules --config profile=$(PROFILE) group=$(GROUP)
+            $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) --quiet host reason rules --config profile=$(PROFILE) group=$(GROUP)
 NOTEBOOKS = $(basename $(notdir $(wildcard notebooks/[0-9]*.py)))
 
 PAPERMILL = TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR
 
-.PHONY: FORCE reproduce report tune beyond verify test lab notebooks book bench
+.PHONY: FORCE reproduce report tune beyond verify rehearse test lab notebooks book bench
 reproduce: $(ENV)
 	@export PATH="$(abspath $(BIN)):$$PATH"; $(SNAKEMAKE) -- cells; cells=$$?; $(SNAKEMAKE) -- report; report=$$?; \
 	  python -m companion.records.published $(PROFILE); exit $$(( cells | report ))
@@ -42,6 +44,13 @@ verify: $(ENV)  ## the first seed of every recorded cell once more (CELLS=6: of 
 	  $(SNAKEMAKE) part=verify cells=$(CELLS) out="$$out" -- cells; cells=$$?; \
 	  mkdir -p results/$(PROFILE)/cells; $(PAPERMILL) notebooks/13_verify.ipynb results/$(PROFILE)/cells/13_verify.ipynb -p profile $(PROFILE) -p again "$$out"; \
 	  python -m companion.records.verify $(PROFILE) "$$out" && exit $$cells
+
+rehearse: $(ENV)  ## PROFILE=paper: every cell in two steps and small (CELLS=1: one a group), its tables, the hours of each
+	@export PATH="$(abspath $(BIN)):$$PATH" LABELAUG_OUT="$${LABELAUG_OUT:-$$(mktemp -d)}"; trial=$(PROFILE)-$(TRIAL); \
+	  $(SNAKEMAKE) profile=$$trial cells=$(CELLS) results="$$LABELAUG_OUT/results" -- cells && \
+	  for name in 21_table2 22_table3 23_table4; do \
+	    $(PAPERMILL) notebooks/$$name.ipynb "$$LABELAUG_OUT/$$name.ipynb" -p profile $$trial || exit 1; done && \
+	  python -m companion.records.hours $(PROFILE) $$trial
 
 test: $(ENV)
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 # A cell is run when a seed of it has no valid record; records, not file times, decide that. On a cluster:
 #   snakemake --profile notebooks/profiles/slurm cells --config profile=paper
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ PROFILE = config.get("profile", "toy")
 GROUP = config.get("group") or None
 SPEC = profiles.load_profile(PROFILE)
 PART = config.get("part", "cells")  # or beyond; tuning: seeds of its own; verify: first seeds, once more
-RESULTS = Path("results") / PROFILE / (PART if PART == "tuning" else "")
+RESULTS = Path(config.get("results") or "results") / PROFILE / (PART if PART == "tuning" else "")
 FIRST = {"verify": [0], "tuning": [100, 101, 102], "beyond": list(range(profiles.BEYOND_SEEDS))}.get(PART)
 if PART == "verify":
     RESULTS = Path(config["out"])
@@ -23,6 +24,15 @@ else:
         profiles.cell_name(**c): c for part in PARTS for c in profiles.cells(PROFILE, GROUP, part)
         if GROUP or "needs" not in SPEC["groups"][c["group"]]
     }
+if "trials" in SPEC and "-" in PROFILE and config.get("cells"):  # a trial of so many cells a group, the joined first
+    def joined_first(cell):
+        return (cell["dataset"] != "fusion", cell["method"] != "label-aug", bool(cell["option"]))
+    CELLS = {
+        n: c for g in SPEC["groups"]
+        for n, c in sorted(((n, c) for n, c in CELLS.items() if c["group"] == g), key=lambda x: joined_first(x[1]))[
+            : int(config["cells"])
+        ]
+    }
 SEEDS = {name: FIRST or list(range(profiles.seed_count(PROFILE, c["group"]))) for name, c in CELLS.items()}
 TODO = [
     name for name, c in CELLS.items()
@@ -32,6 +42,10 @@ if workflow.is_main_process:  # a job of a cluster reads this file, too, while o
     for name in TODO:
         (RESULTS / "cells" / f"{name}.done").unlink(missing_ok=True)
 REPORTS = {n: outputs for n, outputs in SPEC["reports"].items() if n.startswith("4") == (PART == "beyond")}
+GPU = (  # the first GPU (of those that a cluster gives) that no other cell of this machine holds until it has ended
+    "for gpu in $(echo ${{CUDA_VISIBLE_DEVICES:-$(nvidia-smi --query-gpu=index --format=csv,noheader)}} | tr , ' '); do "
+    'exec 9>"${{TMPDIR:-/tmp}}/labelaug-gpu-$gpu"; flock -n 9 && export CUDA_VISIBLE_DEVICES=$gpu && break; done; '
+) if SPEC.get("gpu") and shutil.which("nvidia-smi") else ""
 RUN = "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
 QUIET = "2> >(sed '/IPKernelApp.*encryption/d' >&2)"  # a kernel's remark at every start
 PART_WAY = "{log.notebook:q}.$$.partial.ipynb"  # papermill writes as it goes; $$: one that outlived a kill has its own
@@ -54,8 +68,8 @@ rule train_cell:
             {**CELLS[w.cell], "profile": PROFILE, "seeds": SEEDS[w.cell], "results_folder": str(RESULTS.resolve())}
         ),
     threads: 1
-    resources: gpu=int(PROFILE == "paper")
-    shell: RUN + f" notebooks/20_train_cell.ipynb {PART_WAY} -y {{params.yaml:q}} {QUIET} {WHOLE}"
+    resources: gpu=SPEC.get("gpu", 0)
+    shell: GPU + RUN + f" notebooks/20_train_cell.ipynb {PART_WAY} -y {{params.yaml:q}} {QUIET} {WHOLE}"
 
 
 rule report:

@@ -1,8 +1,9 @@
-"""At scale: a batch through SLURM (stand-ins for its commands run the jobs here), and training on two processes."""
+"""At scale: a batch through SLURM (stand-ins for its commands run the jobs here), two processes, GPUs, trials."""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from companion.records import hours, profiles, store
+from companion.runs import check_settings
 from helpers import classifier, features_task
 from test_batch import copy, environment, seeds_of, shrink  # noqa: F401  copy is a fixture
 from test_training import HEADS, SETTINGS, train
@@ -138,3 +141,67 @@ def test_a_job_leaves_the_marks_of_other_jobs_alone(copy):  # noqa: F811
         command = [Path(sys.executable).parent / "snakemake", "--mode", mode, "--nolock", "--cores", "1", "--dry-run"]
         subprocess.run([*command, "cells"], cwd=copy, env=environment(copy), check=True, capture_output=True)
         assert mark.exists() == kept
+
+
+# -- the rehearsal of a large profile ------
+
+
+def test_a_trial_has_every_cell_of_its_profile_and_is_small():
+    trial = profiles.load_profile("paper-rehearsal")
+    assert trial["groups"].keys() == profiles.load_profile("paper")["groups"].keys()
+    for part in ("cells", "ablations"):
+        cells = profiles.cells("paper-rehearsal", part=part)
+        assert cells == profiles.cells("paper", part=part)
+        for cell in cells:
+            settings = profiles.cell_settings("paper-rehearsal", **cell)
+            check_settings(settings)
+            assert settings["training"]["steps"] == 2 and settings["training"]["cpu"]
+            assert settings["encoder"]["name"] == "lstm" or settings["encoder"]["pretrained"] is False
+            full = profiles.cell_settings("paper", **cell)
+            check_settings(full)
+            assert full["training"]["steps"] == 6000 and "few" not in full["data"]
+    with pytest.raises(profiles.RecordError, match=r"paper.yaml has no trial 'holiday' \(known: rehearsal, timing\)"):
+        profiles.load_profile("paper-holiday")
+
+
+def test_hours_are_steps_times_seconds_times_seeds(tmp_path, monkeypatch):
+    monkeypatch.setattr(profiles, "OUT", tmp_path)
+    cells = profiles.cells("paper", "pet")
+    for cell, seconds in zip(cells, (0.5, 1.5), strict=False):
+        settings = profiles.cell_settings("paper-timing", **cell)
+        run = {"seconds_a_step": {"data": 0.1, "all": seconds}, "device": "a GPU", "data": {"content_hash": ""}}
+        name = profiles.cell_name(**cell)
+        store.add(tmp_path / "results/paper-timing", name, settings, 0, run, {"y": np.zeros(2)})
+    (row,) = hours.hours("paper", "paper-timing")
+    assert (row["group"], row["ran"], row["step"], row["data"]) == ("pet", 2, 1.0, pytest.approx(0.1))
+    assert row["hours"] == len(cells) * 6000 * 6 * 1.0 / 3600
+    text = hours.lines("paper", "paper-timing")
+    assert text[1].endswith(f"{row['hours']:.1f}") and "on a GPU" in text[-1]
+
+
+def test_each_cell_takes_a_gpu_that_no_other_cell_holds(tmp_path):
+    """The lines of the Snakefile, with a stand-in for nvidia-smi that knows two GPUs."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/bash\nprintf '0\\n1\\n'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    text = (ROOT / "Snakefile").read_text()
+    found = {"SPEC": {"gpu": 1}, "shutil": shutil, "__builtins__": {}}
+    begin = text.index("GPU = (")
+    given = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", given["PATH"])
+        exec(text[begin : text.index("\nRUN =", begin)], found)
+    take = found["GPU"].format() + 'echo "$CUDA_VISIBLE_DEVICES"; '
+
+    def cell(wait: str, **more) -> subprocess.Popen:
+        return subprocess.Popen(["bash", "-c", take + wait], env=given | more, stdout=subprocess.PIPE, text=True)
+
+    first = cell("exec sleep 60")  # holds it until it ends, as papermill does
+    assert first.stdout.readline() == "0\n"
+    second = cell("exec sleep 60")
+    assert second.stdout.readline() == "1\n"
+    assert cell("", CUDA_VISIBLE_DEVICES="1").communicate()[0] == "1\n"  # a cluster's choice is kept
+    first.kill()
+    first.wait()
+    assert cell("").communicate()[0] == "0\n"
+    second.kill()
+    second.wait()

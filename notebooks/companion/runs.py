@@ -87,6 +87,8 @@ def load_task(settings: dict) -> Task:
     task = module.load(load_graph(settings["source"]), settings["data"])
     if not settings["data"].get("join"):
         task = task.fine_only()
+    if few := settings["data"].get("few"):
+        task = with_few(task, few)
     tune = settings["encoder"].get("tune")
     if tune in ("frozen", "last"):
         whole = build_encoder(settings["encoder"])
@@ -96,6 +98,16 @@ def load_task(settings: dict) -> Task:
             features = replace(activations, head_first=features)
         task = features
     return task
+
+
+def with_few(task: Task, n: int) -> Task:
+    """The task with the first n samples of each class in each part, for a trial (several labels a sample: all)."""
+    found = {}
+    for part in ("train", "test", "coarse"):
+        split = getattr(task, part)
+        if split is not None and split.y.ndim == 1:
+            found[part] = split.take(np.sort(np.concatenate([np.flatnonzero(split.y == k)[:n] for k in set(split.y)])))
+    return replace(task, **found, content_hash=f"{task.content_hash}-few{n}")
 
 
 def encoded(task: Task, encoder, dtype: type = np.float32) -> Task:

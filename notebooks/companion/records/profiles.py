@@ -80,9 +80,10 @@ def of_a_profile(function):
 def load_profile(name: str) -> dict:
     """notebooks/profiles/<name>.yaml. Raises RecordError for an unknown profile, or one that is damaged or unsafe."""
     files = {p.stem: p for p in sorted((ROOT / "notebooks" / "profiles").glob("*.yaml"))}
-    if name not in files:
+    base, _, trial = name.partition("-")
+    if base not in files:
         raise RecordError(f"there is no profile {name!r} (known: {', '.join(files)})")
-    path = files[name]
+    path = files[base]
     spec = read_yaml(path)
     wanted = {"seeds": int, "training": dict, "groups": dict, "reports": dict}
     if not isinstance(spec, dict) or (bad := [k for k, kind in wanted.items() if not isinstance(spec.get(k), kind)]):
@@ -90,7 +91,26 @@ def load_profile(name: str) -> dict:
         raise RecordError(f"{path.name}: missing, or of another kind: {rule}; restore the file")
     if bad := [g for g, t in spec["groups"].items() if not isinstance(t, dict) or t.get("of", g) not in GROUPS]:
         raise RecordError(f"{path.name}: no such data: group {', '.join(map(repr, bad))} (known: {', '.join(GROUPS)})")
-    return spec
+    if trial and trial not in spec.get("trials", {}):
+        raise RecordError(f"{path.name} has no trial {trial!r} (known: {', '.join(spec.get('trials', {}))})")
+    return tried(spec, base, trial) if trial else spec
+
+
+def tried(spec: dict, base: str, trial: str) -> dict:
+    """A profile as one of its trials runs it: one seed, and the trial's settings of each group in place of its own."""
+    small, groups = spec["trials"][trial], {}
+    for group, table in spec["groups"].items():
+        own = small["groups"].get(group, {})
+        changed = {part: table[part] | own.get(part, {}) for part in ("encoder", "data")}
+        groups[group] = table | changed | {"training": table.get("training", {}) | small["training"], "seeds": 1}
+    reports = {n: [f.replace(f"/{base}/", f"/{base}-{trial}/") for f in files] for n, files in spec["reports"].items()}
+    training = spec["training"] | small["training"]
+    return spec | {
+        "gpu": small.get("gpu", spec.get("gpu", 0)),
+        "groups": groups,
+        "reports": reports,
+        "training": training,
+    }
 
 
 def parse_option(option: str) -> dict:
