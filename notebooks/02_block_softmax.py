@@ -137,8 +137,8 @@ assert torch.allclose(block_log_softmax(raised, block)[:2].exp(), p[:2])
 
 # %% [markdown]
 # The same in a gradient: with the target *Shorthair*, the gradient of $-\log p$ is $p -
-# \text{onehot}$ inside the hair block, and **exactly zero** for every colour. A plain softmax
-# pushes all colours down instead.
+# \text{onehot}$ inside the hair block, and **exactly zero** for every colour. A plain softmax lowers
+# the scores of all colours instead.
 
 # %% tags=["nbval-check-output"]
 for name, log_p in (("softmax", lambda z: z.log_softmax(0)), ("block softmax", lambda z: block_log_softmax(z, block))):
@@ -276,8 +276,8 @@ plt.show()
 #
 # The simple alternative is a block of its own, drawn uniformly like a question. A block with one
 # member has $p = 1$ whatever its score is, so stopping then has the probability $1/(n_v + 1)$: at
-# *cat* 1/3, for every picture, and no training can move it. Here are both rules, for three scores of
-# $\langle eop \rangle$:
+# *cat* 1/3, for every picture, and no training can change it. Here are both rules, for three scores
+# of $\langle eop \rangle$:
 
 # %% tags=["nbval-check-output"]
 p_cat, n_questions = 4 / 5, 2
@@ -342,8 +342,8 @@ plt.show()
 # as `PrefixTree(..., literal=True)`, so that you can compare.
 #
 # **First: "Index of Max value in prob" (Algorithm 2), over the union of all blocks.** A block with a
-# single member has $p = 1$, whatever its score is. So a question with one answer always wins. We give
-# our cats such a question: *No-Tail*, which is known of the Manx alone.
+# single member has $p = 1$, whatever its score is. So a question with one answer is always chosen. We
+# give our cats such a question: *No-Tail*, an answer that only the Manx has.
 #
 # > **Deviation from the paper.** A question with a single legal answer gives no information, so
 # > greedy decoding asks it only where no other question is left.

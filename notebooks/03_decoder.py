@@ -230,7 +230,7 @@ print({u: f"{p:.4f}" for u, p in found.items()})
 # > has just read, and never sets $t_{i+1}$: as printed, step $i+1$ would be fed nothing. We feed the
 # > chosen node. At a label with something below we first compare *stop* with *go on*. And a question
 # > that has one legal answer ($p = 1$ by construction) is asked only where no other is left: notebook
-# > 02 shows that it would always win otherwise.
+# > 02 shows that it would always be chosen otherwise.
 #
 # The plain form, from the core:
 
@@ -478,10 +478,11 @@ for name, p in (("before", by_hand.exp()), ("after", changed)):
 # %% [markdown]
 # <details><summary>Why</summary>
 #
-# Greedy takes the largest number at *cat*: *Solid-Color* has 0.5, so it is enough to move the hair
-# to 0.51 and 0.49 (the block must sum to 1). Then *Shorthair* wins and leads to the British
-# Shorthair with 0.9. Raising *Solid-Color* just above 0.6 is a move of one tenth as well; nothing
-# smaller takes the first place from *Longhair*, and behind *Longhair* there is only the Birman.
+# Greedy takes the largest number at *cat*: *Solid-Color* has 0.5, so it is enough to move the hair to
+# 0.51 and 0.49 (the block must sum to 1). Then *Shorthair* has the largest number and leads to the
+# British Shorthair with 0.9. Raising *Solid-Color* just above 0.6 is a change of one tenth as well.
+# With a smaller change *Longhair* still has the largest number, and below *Longhair* there is only
+# the Birman.
 #
 # </details>
 #

@@ -75,7 +75,7 @@ tree = PrefixTree(graph, labels, n_evaluated=3)
 # %% [markdown]
 # ## 1 What is certain about each label
 #
-# There are five labels and ten paths. A path is **deterministic** if the label alone settles every
+# There are five labels and ten paths. A path is **deterministic** if the label alone determines every
 # answer on it (Def. 3.2). The breeds are evaluated. *cat* is a coarse label, so its path is only
 # **reached**: it may continue to any breed (notebook 02). The other nine paths are **complete**, and
 # their probabilities sum to 1.
@@ -260,7 +260,7 @@ print(f"-sum of r log p    = {-(reward * log_p).sum():.4f}")
 #
 # > **Deviation from the paper.** Eq. 5 reads $\partial L_{nd} / \partial f_t = (r(\hat P) - b(r))\,
 # > p(\hat v_{t+1} \mid \hat v_t, f_t)$. It lacks the logarithm, the derivative and the minus sign;
-# > Algorithm 1 has no $b$. We follow Williams: $L = -(r - b) \log p(\hat P)$, and $b$ carries no
+# > Algorithm 1 has no $b$. We follow Williams: $L = -(r - b) \log p(\hat P)$, and $b$ has no
 # > gradient.
 
 # %%
@@ -442,8 +442,8 @@ for b in (0.0, 1.0, 7.0):
 # %% [markdown]
 # Second, it is computed on paths drawn from the policy that is trained, so it is a different function
 # at every step. Third, it can rise while the policy gets better. Here are both during a short
-# training with REINFORCE. (`sample` walks from the root: at each state it draws a question, then an
-# answer by block softmax, and it returns the number of the path.)
+# training with REINFORCE. (`sample` starts at the root. At each state it draws a question, then an
+# answer by block softmax. It returns the number of the path.)
 
 # %%
 torch.manual_seed(seed)
@@ -694,7 +694,7 @@ plt.show()
 # **How to read it.** Grey: before. Blue: after the update on the path that ended at the label
 # ("arrived"). This path becomes more probable, and paths that share decisions with it change, too,
 # since they use the same weights. Red: after the update on the path that failed. It becomes less
-# probable, and its rivals become more probable. Both updates raise the probability of the British
+# probable, and other paths become more probable. Both updates raise the probability of the British
 # Shorthair. The reward does not say which colour the cat has. It only says whether the path ended at
 # the label.
 #

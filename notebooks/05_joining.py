@@ -191,10 +191,10 @@ for e, prefix in enumerate(big.prefixes):
     print(f"{' ∘ '.join(prefix):<48}" + "".join(f"{value:>14.4f}" for value in rows[:, e]))
 
 # %% [markdown]
-# By hand: *cat* has $p = \frac12$ against *dog*, so its gradient is $1 - \frac12$. The label
-# *Tabby-Color* teaches two steps, the species and the coat, with $1 - \frac13$ for the coat. It
-# teaches nothing about the hair and nothing about the breed below it. We assert it for each coarse
-# label: only the answers on its path, and their rivals, get a gradient.
+# By hand: *cat* has $p = \frac12$ against *dog*, so its gradient is $1 - \frac12$. The label *Tabby-Color*
+# teaches two steps, the species and the coat, with $1 - \frac13$ for the coat. It teaches nothing about the
+# hair and nothing about the breed below it. We assert it for each coarse label: only the answers on its path,
+# and the answers that compete with them, get a gradient.
 
 # %%
 for label in everything[3:]:
@@ -404,9 +404,9 @@ for name, table in joint_tables.items():
     print(f"{name:<8} {bits:.4f} bits of {np.log2(3):.4f}")
 
 # %% [markdown]
-# By hand for the hair: before, three breeds are equally likely, $\log_2 3 = 1.585$ bits. After *short*
-# (two times in three) two breeds are left, 1 bit; after *long* none is open. $1.585 - \frac23 = 0.9183$.
-# The species says nothing: all our breeds are cats.
+# By hand for the hair: before, three breeds are equally likely, $\log_2 3 = 1.585$ bits. After *short* (two
+# times in three) two breeds are left, 1 bit; after *long* none is open. $1.585 - \frac23 = 0.9183$. The species
+# gives no information: all our breeds are cats.
 #
 # **The classifier must not predict the coarse label already.** If the hair is easy to see, an FFN that was
 # trained on breeds alone answers "short or long?" correctly. Then the coarse pictures repeat what it has

@@ -450,9 +450,9 @@ for name, head in (("flat", flat), ("HEX", hex_head)):
 # %% [markdown]
 # <details><summary>Why</summary>
 #
-# The flat softmax and HEX know only breeds of cats, so $p(cat) = 1$, the loss is 0, and they learn nothing.
-# label-aug knows *dog* as a rival of *cat*, so it learns the first step. (This is no advantage by itself: the
-# test never asks *cat or dog*, and the effect on breeds goes through the shared weights only.)
+# The flat softmax and HEX know only breeds of cats, so $p(cat) = 1$, the loss is 0, and they learn nothing. In
+# label-aug *dog* competes with *cat*, so it learns the first step. (This is no advantage by itself: the test
+# never asks *cat or dog*, and the effect on breeds goes through the shared weights only.)
 #
 # </details>
 #

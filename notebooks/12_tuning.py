@@ -23,7 +23,7 @@
 #
 # Why not the best validation accuracy? Compare its standard error, printed below, with the differences between
 # settings. A choice by differences that are smaller than the standard error is chance. The loss uses the probability
-# of each image, so it can tell settings apart whose accuracies are equal.
+# of each image, so it can distinguish settings whose accuracies are equal.
 #
 # arXiv is the exception. There the validation **micro-F1** chooses. It counts more than a hundred yes-or-no answers
 # for each paper. Also, one threshold is chosen for F1, so probabilities that are too close to 0 and 1 matter less for

@@ -102,7 +102,7 @@ def figure_rows(g: str) -> dict:
 #
 # Blue: a deterministic path, for which the label alone determines the answer. Green: a nondeterministic path, for
 # which the model had to decide from the *picture*. Half of the images are of each kind where there are enough. A red
-# label is wrong. Below each image stand the predicted label and the probability of the step to the row's node.
+# label is wrong. Below each image are the predicted label and the probability of the step to the row's node.
 
 # %%
 for g in shown:
