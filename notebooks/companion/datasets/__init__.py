@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,24 @@ def data_folder(name: str, what: str, how: str) -> Path:
             f"{what} is missing: no folder {folder}; {how}, or point LABELAUG_DATA at the folder that holds {name}/"
         )
     return folder
+
+
+def fetch(what: str, last: str, download: Callable[[Path], object]) -> None:
+    """Let torchvision download a dataset into $LABELAUG_DATA, unless `last` is there, the file that it writes last.
+
+    Raises DataError saying what to do where that fails.
+    """
+    root = Path(os.environ.get("LABELAUG_DATA") or os.path.expanduser("~/.cache/labelaug/data")).resolve()
+    if (root / last).exists():
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        download(root)
+    except (OSError, RuntimeError) as error:
+        folder = root / Path(last).parts[0]
+        raise DataError(
+            f"{what} could not be downloaded ({error}); connect to a network, or copy it to {folder}"
+        ) from None
 
 
 def how_many(n: int, official: int) -> str:

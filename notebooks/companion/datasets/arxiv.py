@@ -142,7 +142,7 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     y is bool: [N, n_fine] over the categories in train and test, [N, len(labels)] in coarse, where only the paper's
     archives are set. Raises DataError.
     """
-    how = "get it from kaggle.com/datasets/Cornell-University/arxiv"
+    how = "in arxiv/: kaggle datasets download -d Cornell-University/arxiv --unzip (a Kaggle account is needed)"
     folder = data_folder("arxiv", "The arXiv snapshot", how)
     path = next((f for f in (folder / SNAPSHOT, folder / f"{SNAPSHOT}.gz") if f.is_file()), None)
     if path is None:

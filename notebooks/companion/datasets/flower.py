@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
 
-from companion.datasets import data_folder, image_task, without_copies
+from companion.datasets import data_folder, fetch, image_task, without_copies
 from labelaug_core.data import DataError, Task
 from labelaug_core.graph import LabelGraph
 from labelaug_core.joining.report import label_relations
@@ -86,7 +87,7 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     if settings.get("download"):
         from torchvision.datasets import Flowers102
 
-        Flowers102(data_folder("", "The data folder", "make it").resolve(), split="train", download=True)
+        fetch("102 Category Flower", "flowers-102/setid.mat", partial(Flowers102, download=True))
     classes, classes_17 = list(graph.labels["flowers-102"]), list(graph.labels["flowers-17"])
     train, test = flowers_102(classes, "trnid"), flowers_102(classes, "tstid")
     files, names = flowers_17(classes_17, () if chosen == "all" else ("trn1",))

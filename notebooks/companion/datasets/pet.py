@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from companion.datasets import data_folder, image_task, without_copies
+from companion.datasets import data_folder, fetch, image_task, without_copies
 from labelaug_core.data import DataError, Task
 from labelaug_core.graph import LabelGraph
 
@@ -33,7 +34,8 @@ def dogs_vs_cats() -> tuple[list[Path], list[str]]:
     folder = data_folder(
         "dogs-vs-cats",
         "Dogs vs. Cats",
-        "get train.zip from kaggle.com/c/dogs-vs-cats and unpack it to dogs-vs-cats/train",
+        "accept the rules at kaggle.com/c/dogs-vs-cats/rules, then in dogs-vs-cats/: kaggle competitions download -c "
+        "dogs-vs-cats -f train.zip && unzip train.zip (it makes train/)",
     )
     files = [f for f in (folder / "train").glob("*.jpg") if f.name.split(".")[0] in ("cat", "dog")]
     if not files:
@@ -62,9 +64,7 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     if settings.get("download"):
         from torchvision.datasets import OxfordIIITPet
 
-        root = data_folder("", "The data folder", "make it").resolve()
-        for split in ("trainval", "test"):
-            OxfordIIITPet(root, split=split, download=True)
+        fetch("Oxford-IIIT Pet", "oxford-iiit-pet/annotations/test.txt", partial(OxfordIIITPet, download=True))
     train, test, extra = oxford_pet("trainval"), oxford_pet("test"), dogs_vs_cats()
     if not settings.get("keep_copies"):
         extra = without_copies(*extra, test[0])
