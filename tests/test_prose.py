@@ -72,19 +72,20 @@ def parts(page: str) -> list[str]:
 
 def unsourced(page: str, tables: dict[str, list[list[str]]]) -> list[str]:
     """The measured numbers of a page that are in no row they may come from. tables: file -> rows of cells."""
-    everywhere = [row for rows in tables.values() for row in rows]
     out = []
     for part in parts(page):
+        text = unescape(SKIPPED.sub(lambda m: "]" if m[0].startswith("](") else " ", part))
+        claims = [(m, [n for n in m.groupdict().values() if n]) for m in MEASURED.finditer(text)]
+        claims = [(m, [n for n in found if "point" in m[0] or f"{n} %" not in ALLOWED]) for m, found in claims]
+        if not any(left for _, left in claims):
+            continue
         named, rows = SOURCE.findall(part), []
-        for file, cells in named:
+        for file, cells in named or [(file, "") for file in tables]:
             wanted = {c.strip() for c in cells.split(",") if c.strip()}
             rows += [row for row in tables.get(file, []) if wanted <= set(row)]
-        values = [[v for cell in row for v in numbers(cell)] for row in (rows if named else everywhere)]
+        values = [[v for cell in row for v in numbers(cell)] for row in rows]
         values += [[100 * v for v in row if abs(v) <= 1] for row in values] if named else []
-        text = unescape(SKIPPED.sub(lambda m: "]" if m[0].startswith("](") else " ", part))
-        for m in MEASURED.finditer(text):
-            found = [n for n in m.groupdict().values() if n]
-            left = [n for n in found if "point" in m[0] or f"{n} %" not in ALLOWED]
+        for m, left in claims:
             whole = [n for n in left if "." not in n and not named]
             together = [[n] for n in left] if m["first"] else [left]  # both ends of a range need not be in one row
             if whole or not all(
