@@ -162,7 +162,7 @@ for (left, bars), i in zip(axes, chosen, strict=True):
     left.set_title(test.breeds[i], fontsize=9)
     left.axis("off")
     draw_steps(bars, walks[i].steps)
-axes[0, 1].set_title("The walk, question by question: the answer (blue) and its strongest rival (grey)", fontsize=9)
+axes[0, 1].set_title("The path, question by question: the answer (blue) and the second most probable (grey)", fontsize=9)
 figure.tight_layout()
 
 # %% [markdown]

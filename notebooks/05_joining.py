@@ -209,7 +209,7 @@ image = ax.imshow(rows, cmap="RdBu", vmin=-0.7, vmax=0.7, aspect="auto")
 ax.set_yticks(range(len(shown)), [f"label {label}" for label in shown])
 ax.set_xticks(range(len(big.prefixes)), [" ∘ ".join(prefix[-2:]) for prefix in big.prefixes], rotation=60, ha="right", fontsize=8)
 fig.colorbar(image, label="gradient of log p(label)")
-ax.set_title("A coarse label teaches its path, and no further")
+ax.set_title("A coarse label teaches its own path only")
 plt.show()
 
 # %% [markdown]
@@ -462,7 +462,7 @@ for row, (_, gain) in enumerate(rows):
 ax.axvline(0, color="#777777", lw=0.8)
 ax.set_yticks(range(len(rows)), [name for name, _ in rows])
 ax.set_ylim(len(rows) - 0.5, -0.5)
-ax.set(xlabel="gain over the fine data, same compute (points of accuracy)", title="A coarse label helps only if it says something new")
+ax.set(xlabel="gain over the fine data, same compute (points of accuracy)", title="The gain by joining in three settings")
 plt.show()
 
 # %% [markdown]

@@ -29,7 +29,7 @@ from IPython.display import Markdown, display
 from companion.records.profiles import check_parameters
 from companion.tables.engine import results_table
 from companion.tables.figures import draw_deltas, pages
-from companion.tables.writing import markdown, sizes, write_figure, write_table
+from companion.tables.writing import markdown, read_table, sizes, write_figure, write_table
 
 check_parameters(globals(), ["profile"])
 frame = results_table(profile, table=4)
@@ -52,6 +52,21 @@ write_table(frame, profile, table=4)
 # | `coarse=reward` | a coarse image rewards every path through its node | `PathHead` |
 # | `literal=true` | the paper's block rule as it is written | notebook 02 |
 # | *exact*, *greedy* | the most probable label over all its paths, or Algorithm 2; the same trained models | `decoder` |
+
+# %% [markdown]
+# ## Real photographs
+#
+# The profile `cpu`, as committed in `results/cpu/table4.csv`: pets, the official test set.
+
+# %%
+if profile != "cpu":
+    real = read_table("cpu", 4)
+    display(Markdown(f"{markdown(real[real['n_seeds'] > 0], table=4)}\n{sizes(real)}" if len(real) else "not run"))
+    for page in pages(real) if len(real) else ():
+        draw_deltas(page, "the same method without the option")
+
+# %% [markdown]
+# ## The table
 
 # %%
 display(Markdown(f"{markdown(frame, table=4)}\n{sizes(frame)}"))

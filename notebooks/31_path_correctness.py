@@ -42,8 +42,10 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
+from sklearn.metrics import cohen_kappa_score
 
 from companion.controls import untold
+from companion.datasets.pet import RATINGS
 from companion.interpret import answers, explain_split, mistakes, open_groups, path_correctness
 from companion.interpret import rating_summary, reliability
 from companion import methods
@@ -186,6 +188,7 @@ show(shares(table[table["node"].isin([nodes[g][0] for g in groups])]))
 
 # %%
 measured = table[(table["node"] == "") & (table["question"] != "all") & (table["verdict"] == "measured")]
+measured = measured.dropna(subset=["rate"])
 for g, rows in measured[measured["method"] == method].groupby("group"):
     data = list(dict.fromkeys(rows["dataset"]))
     questions = list(rows.groupby("question")["rate"].mean().sort_values().index)[-10:]
@@ -197,9 +200,11 @@ for g, rows in measured[measured["method"] == method].groupby("group"):
                     fmt="os^Dv"[k % 5], ms=5, color=colour(method), alpha=1 - 0.6 * k / len(data), label=d)  # fmt: skip
         ax.plot(100 * part["majority"], y, "x", ms=5, color="0.5", label="majority" if k == len(data) - 1 else None)
     ax.set_yticks(range(len(questions)), questions, parse_math=False)
+    ax.set_ylim(-0.5, len(questions) - 0.5)
     ax.set(xlabel="images whose path takes the true node (%), 95 % intervals", xlim=(0, 102))
     whole = table[(table["question"] == "all") & (table["method"] == method) & (table["group"] == g)]
     message = ", ".join(f"{d} {100 * r:.0f} %" for d, r in zip(whole["dataset"], whole["rate"], strict=True))
+    message += f"; always the commonest answer of the label: {100 * whole['majority'].mean():.0f} %"
     figure.suptitle(
         f"{g}, {methods.METHODS[method].title}: right answers to open questions\n{message}",
         x=0.02,
@@ -211,6 +216,25 @@ for g, rows in measured[measured["method"] == method].groupby("group"):
     figure.tight_layout()
     write_figure(figure, profile, "path_correctness" if len(groups) == 1 else f"path_correctness_{g}")
     plt.show()
+
+# %% [markdown]
+# ## On photographs
+#
+# 240 official test images of Oxford-IIIT Pet were rated for their coat pattern: all of the four cats whose breed leaves it
+# open, drawn at random. A vision-language model (Claude) looked at contact sheets, in two separate passes and two orders.
+# It saw no prediction. It often knew the breed, so it was not blind to that. Images count on which both passes agree
+# (`results/cpu/ratings_pet.csv`). **majority** is the commonest pattern of the predicted breed.
+
+# %%
+ratings = pd.read_csv(RATINGS)
+same = ratings[(ratings["first"] == ratings["second"]) & (ratings["first"] != "unclear")]
+kappa = cohen_kappa_score(ratings["first"], ratings["second"])
+counts = ", ".join(f"{v} {n}" for v, n in same["first"].value_counts().items())
+print(f"{len(ratings)} photographs, both passes agree on {len(same)} ({counts}); Cohen's kappa {kappa:.2f}")
+path = profiles.OUT / "results" / "cpu" / "path_correctness.csv"
+rated = pd.read_csv(path).fillna({"node": ""}) if path.is_file() else pd.DataFrame(columns=["question", "verdict"])
+rated = rated[(rated["question"] == "cat color") & (rated["verdict"] == "measured")]
+show(shares(rated[rated["node"].isin(["", "Tabby-Color"])].assign(dataset=rated["dataset"] + " " + rated["node"])))
 
 # %% [markdown]
 # ## The same by eye

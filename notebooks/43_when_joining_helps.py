@@ -16,31 +16,37 @@
 # *What you will learn:* how the gain by joining depends on the number of fine labels and of coarse images. *What it needs:*
 # nothing; the records of `make beyond` to rewrite the table. *How long:* seconds.
 #
-# We take fine labels away. A share of the fine training images keeps only a coarse label (for example *cat* or *dog*). FFN
-# cannot use these images. The other models use them as coarse ones. The images are of the same kind, so nothing but the
-# label is missing. Every arm has the same number of fine images a step.
+# We take fine labels away. A share of the fine training images keeps only a coarse label (for example *cat* or
+# *dog*). FFN cannot use these images. The other models use them as coarse ones. The images come from the same
+# dataset, so only the label is missing. Every arm has the same number of fine images a step.
 
 # %% tags=["parameters"]
 profile = "toy"  # toy, cpu
 
 # %%
 import matplotlib.pyplot as plt
+import pandas as pd
 from IPython.display import Markdown, display
 
-from companion.records.profiles import check_parameters
+from companion.expect import expect
+from companion.methods import SEVERAL_LABELS
+from companion.records import profiles
+from companion.runs import load_task
 from companion.tables import beyond
 from companion.tables.figures import draw_curves
-from companion.tables.writing import folded, write_figure
+from companion.tables.writing import as_markdown, folded, read_table, write_figure
+from labelaug_core.cache import write_files
 
-check_parameters(globals(), ["profile"])
+profiles.check_parameters(globals(), ["profile"])
 rows, notes = beyond.question(profile, "when")
 rows["fewer"] = rows["dataset"].str.startswith(("fine", "fusion-share"))  # fewer fine labels, no other images
 
 # %% [markdown]
 # ## The answer
 #
-# At the right end every image has its fine label and there is no coarse image: there the gain comes from the label graph
-# alone. Without coarse images the flat softmax is FFN.
+# At the right end every image has its fine label, and there is no coarse image. There the difference comes from the
+# label graph alone. Without coarse images the flat softmax is FFN, so it has no point there. The gain can be largest
+# between the two ends: with very few fine labels all models may be poor, and with all of them nothing is left to add.
 
 # %%
 for name, part in rows.query("fewer").groupby("group", sort=False):
@@ -76,8 +82,37 @@ for name, part in beyond.compared(rows).groupby("group", sort=False):
 display(Markdown(" ".join(notes)), Markdown(folded("all rows", beyond.markdown(rows, "FFN"))))
 
 # %% [markdown]
-# **How to read it.** Every row is compared with FFN on the same fine labels, at the images a step that are better on
-# validation data, paired by seed and test image, with a 95 % interval. **Bold**: the difference is shown at 5 % after
-# Holm's correction over the table. Which images keep their fine label is drawn anew for each seed,
-# as many of each class as possible. A fifth of them is the validation part, so with few fine labels the model is chosen on
-# few images, in every arm. *joined: images of known ...* keeps all fine labels and adds other images.
+# **How to read it.** Every row is compared with FFN on the same fine labels, paired by seed and test image, with a
+# 95 % interval. FFN was trained with two numbers of images a step, and the one that is better on validation data is
+# used. **Bold**: a test at 5 % shows the difference, after Holm's correction over the table. For each seed we choose
+# at random which images keep their fine label, as evenly over the classes as possible. A part of them is the
+# validation part. So with few fine labels every arm chooses its model on few images. *joined: images of known ...*
+# keeps all fine labels and adds other images.
+
+# %% [markdown]
+# ## What to expect, before anything is joined
+#
+# A coarse label can help directly only where FFN cannot predict it yet. We test this on held-out *fine* images,
+# before anything is joined: how many more of them would FFN predict correctly if it were given the true coarse
+# answer? `companion.expect.expect` trains FFN and computes this, also for a task of your own. **if told**: the
+# accuracy of FFN when the labels that the true coarse answer excludes are removed. **headroom**: how much larger that
+# is. **best join**: the largest gain over FFN in Table 3 (test images).
+
+# %%
+rows = []
+for cell in {(c["group"], c["dataset"]): c for c in profiles.cells(profile) if c["dataset"].startswith("fusion")}.values():
+    if cell["group"] in SEVERAL_LABELS:
+        continue
+    settings = profiles.cell_settings(profile, cell["group"], cell["dataset"], "label-aug")
+    settings["training"] = profiles.cell_settings(profile, cell["group"], "fine", "ffn")["training"]
+    found, joins = expect(settings, load_task(settings)), read_table(profile, 3)
+    joins = joins[(joins["group"] == cell["group"]) & (joins["dataset"] == cell["dataset"])] if len(joins) else joins
+    best = joins.loc[[joins["delta"].idxmax()]] if len(joins) and joins["delta"].notna().any() else joins.iloc[:0]
+    for name, told in found.given.items():
+        rows.append({"data": f"{cell['group']}: {cell['dataset']}", "question": name, "FFN": found.accuracy, "if told": told,
+                     "headroom": told - found.accuracy, "best join": best["delta"].max() if len(best) else None})  # fmt: skip
+expected = pd.DataFrame(rows).sort_values(["data", "headroom"], ascending=[True, False])
+path = profiles.OUT / "results" / profile / "expect.csv"
+write_files({path: expected.to_csv(index=False, float_format="%.2f").encode()})
+shown = pd.concat([expected, *(pd.read_csv(f) for f in [path.parents[1] / "cpu" / "expect.csv"] if profile != "cpu" and f.is_file())])
+display(Markdown(as_markdown(shown.round(1).fillna(""))))

@@ -12,12 +12,10 @@
 # ---
 
 # %% [markdown]
-
-# %% [markdown]
 # # 90 · The report: expected against obtained
 #
-# *What you will learn:* for every number of the paper's Tables 1 to 4, and for every arm added here, what came out, what
-# that means, and the command that makes it again. *What it needs:* the CSV files of the tables
+# *What you will learn:* for every number of the paper's Tables 1 to 4, and for every arm added here, what we
+# measured, what it means, and the command that measures it again. *What it needs:* the CSV files of the tables
 # (`results/<profile>/table1.csv` to `table4.csv`) and the paper's numbers (`results/expected.csv`); no records and no
 # data. *How long:* seconds.
 #
@@ -31,6 +29,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from companion.records.profiles import OUT, check_parameters
+from companion.tables.claims import claims, draw_claims, in_words
 from companion.tables.figures import draw_deltas
 from companion.tables.writing import as_markdown, folded, markdown, plain, read_table, sentences, short, write_figure
 from labelaug_core.cache import write_files
@@ -38,6 +37,19 @@ from labelaug_core.cache import write_files
 check_parameters(globals(), ["profile"])
 tables = {n: read_table(profile, n) for n in (1, 2, 3, 4)}
 names = {1: "datasets", 2: "text classification", 3: "image classification", 4: "ablations"}
+
+# %% [markdown]
+# ## The paper's claims on real data
+#
+# What the paper claims, what the profile `cpu` finds with the same method (Algorithm 1), and the verdict. Diamonds are
+# the paper's differences.
+
+# %%
+real = claims("cpu")
+display(Markdown(as_markdown(in_words(real))))
+if (figure := draw_claims(real)) is not None:
+    write_figure(figure, "cpu", "claims")
+write_files({OUT / "results" / "cpu" / "claims.md": as_markdown(in_words(real)).encode()})
 
 # %% [markdown]
 # ## The verdicts, counted
@@ -64,8 +76,9 @@ display(Markdown(in_short))
 # %% [markdown]
 # ## Expected and obtained gains
 #
-# Dots and bars: what was measured here, with its 95 % interval. Diamonds: the paper's gain. Shown are the rows of Table 3
-# that the paper has and those of its claim; where there are none, the key rows of the table.
+# Dots and bars: what was measured here, with its 95 % interval. Diamonds: the paper's gain. The figure shows the rows
+# of Table 3 for which the paper has a number, and the rows of its claim. If there are none, it shows the key rows of
+# the table.
 
 # %%
 gains = tables[3]

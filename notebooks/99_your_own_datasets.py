@@ -352,7 +352,7 @@ table.style.format(precision=1).set_properties(subset=pd.IndexSlice[["label-aug,
 # ## 6 Ask it why
 #
 # The joined model decodes a path, step by step: at each node the most probable answer, its probability, and the
-# strongest rival inside the same question. Where it errs, the path says at which step: a wrong breed
+# second most probable answer to the same question. Where it errs, the path says at which step: a wrong breed
 # after a right coat is another mistake than a wrong coat.
 
 # %%
