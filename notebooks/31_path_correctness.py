@@ -378,14 +378,15 @@ pd.DataFrame(
 ).to_csv(results / "calibration.csv", index=False, float_format="%.4f")
 
 # %% [markdown]
-# The diagrams of the models trained on the fine data, seeds pooled. Bins with fewer than 20 predictions are left out.
+# The diagrams of the paper's methods and of the question likelihood, trained on the fine data, seeds pooled. Bins with
+# fewer than 20 predictions are left out.
 
 # %%
 for g in groups:
     fine = [
         c
         for c, _ in found
-        if c["group"] == g and c["dataset"] == "fine" and methods.METHODS[c["method"]].graph == "full"
+        if c["group"] == g and c["dataset"] == "fine" and c["method"] in ("ffn", "label-set", method, "label-aug-question")
     ]
     if not fine:
         continue
