@@ -46,7 +46,7 @@ verify: $(ENV)  ## the first seed of every recorded cell once more (CELLS=6: of 
 	  python -m companion.records.verify $(PROFILE) "$$out" && exit $$cells
 
 rehearse: $(ENV)  ## PROFILE=paper: every cell in two steps and small (CELLS=1: one a group), its tables, the hours of each
-	@export PATH="$(abspath $(BIN)):$$PATH" LABELAUG_OUT="$${LABELAUG_OUT:-$$(mktemp -d)}"; trial=$(PROFILE)-$(TRIAL); \
+	@export PATH="$(abspath $(BIN)):$$PATH" LABELAUG_OUT="$$(mktemp -d)" && trap 'rm -rf "$$LABELAUG_OUT"' EXIT; trial=$(PROFILE)-$(TRIAL); \
 	  $(SNAKEMAKE) profile=$$trial cells=$(CELLS) results="$$LABELAUG_OUT/results" -- cells && \
 	  for name in 21_table2 22_table3 23_table4; do \
 	    $(PAPERMILL) notebooks/$$name.ipynb "$$LABELAUG_OUT/$$name.ipynb" -p profile $$trial || exit 1; done && \

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from labelaug_core.cache import write_files
+from labelaug_core.loading import TrainingError
 
 
 class Checkpoint:
@@ -54,7 +55,10 @@ class Checkpoint:
         write_files({self.path: safetensors.torch.save(tensors, {"json": json.dumps(said)})})
 
     def load(self) -> tuple[dict, dict[str, Tensor]] | None:
-        """Put all as it was. -> what was given to `save`; None where there is no file, or a damaged one."""
+        """Put all as it was. -> what was given to `save`; None where there is no file, or a damaged one.
+
+        Raises TrainingError naming the file where it is the state of another model.
+        """
         try:
             with safetensors.safe_open(self.path, "pt") as file:
                 said = json.loads(file.metadata()["json"])
@@ -65,7 +69,10 @@ class Checkpoint:
         def part(name: str) -> dict[str, Tensor]:
             return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
-        self.model.load_state_dict(part("model"))
+        try:
+            self.model.load_state_dict(part("model"))
+        except RuntimeError as error:
+            raise TrainingError(f"{self.path}: the checkpoint of another model or version; delete it") from error
         params, state = [p for group in self.optimizer.param_groups for p in group["params"]], {}
         for name, value in part("optimizer").items():
             i, key = name.split(".")

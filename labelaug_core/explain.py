@@ -131,5 +131,5 @@ def format_explanation(e: Explanation) -> str:
     lines.append(f"  so: {e.path[-1]}, p = {e.label_p:.2f} over all its paths; this path is {kind}")
     if e.other_path:
         way, odds = " > ".join(e.other_path[1:-1]), e.other_p / e.path_p
-        lines.append(f"  another path to it: {way}, {odds:.2f} times as probable")
+        lines.append(f"  another path to it: {way}, {odds:.2g} times as probable")
     return "\n".join(lines)

@@ -47,7 +47,7 @@ class TrainingSettings:
     mixed_precision: str = "no"  # or bf16, of encoder and trunk on a GPU: about twice as fast; heads stay in float32
     channels_last: bool = False  # the layout of images in which a GPU's convolutions are quickest
     compile: bool = False  # torch.compile of the encoder: fewer, larger kernels after minutes at the start
-    accumulate: int = 1  # parts in which a step's batch is taken: the same gradient in less memory (not of batch norm)
+    accumulate: int = 1  # parts of a step's batch: the same gradient in less memory (but for batch norm, sampling)
     workers: int | None = None  # processes that read image files; None: one a core, at most 8
     checkpoint: bool = False  # keep the run's state at each evaluation, so that a killed run goes on from there
     cpu: bool = False  # stay on the CPU even where there is a GPU
@@ -70,6 +70,7 @@ class Classifier(nn.Module):
         """encoder: with `dim`, the size of its features; make_head: from the width of the trunk to a Head."""
         super().__init__()
         self.encoder, self.coarse_weight, self.precision = encoder, settings.coarse_weight, settings.mixed_precision
+        self.workers = settings.workers
         self.augment = Augment(settings.crop, settings.colour)
         self.trunk = nn.Sequential(
             nn.LayerNorm(encoder.dim),
@@ -104,7 +105,7 @@ def predict(model: Classifier, split: Split, batch: int = 256) -> dict[str, np.n
     device, out = next(model.parameters()).device, {}
     batch = min(batch, 64) if are_files(split.inputs) else batch  # what workers hold ready is kept in memory
     steps = [(np.arange(first, min(first + batch, len(split))),) for first in range(0, len(split), batch)]
-    with Loader([split.inputs], steps, None if len(steps) > 1 else 0, device.type == "cuda") as loader:
+    with Loader([split.inputs], steps, model.workers if len(steps) > 1 else 0, device.type == "cuda") as loader:
         for (rows,), (x,) in loader:
             found = model.head.predictions(model.features(x.to(device, non_blocking=True)))
             if wrong := found["log_probs"].isnan().any(1).nonzero()[:, 0].tolist():

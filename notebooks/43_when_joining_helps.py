@@ -101,9 +101,9 @@ display(Markdown(" ".join(notes)), Markdown(folded("all rows", beyond.markdown(r
 # %%
 rows = []
 for cell in {(c["group"], c["dataset"]): c for c in profiles.cells(profile) if c["dataset"].startswith("fusion")}.values():
-    if cell["group"] in SEVERAL_LABELS:
-        continue
     settings = profiles.cell_settings(profile, cell["group"], cell["dataset"], "label-aug")
+    if settings["source"] in SEVERAL_LABELS or settings["finetune"]:
+        continue
     settings["training"] = profiles.cell_settings(profile, cell["group"], "fine", "ffn")["training"]
     found, joins = expect(settings, load_task(settings)), read_table(profile, 3)
     joins = joins[(joins["group"] == cell["group"]) & (joins["dataset"] == cell["dataset"])] if len(joins) else joins

@@ -8,7 +8,7 @@ import numpy as np
 
 from companion.heads.baselines import allowed
 from companion.runs import fit_method
-from labelaug_core.data import Task
+from labelaug_core.data import DataError, Task
 from labelaug_core.training import predict
 
 
@@ -32,11 +32,14 @@ class Expectation:
         """What to expect, and why."""
         lines = [f"FFN has {self.accuracy:.1f} % on {self.n:,} held-out images ({self.per_class:.0f} images a class)."]
         lines += [f"If it knew the {q}, it would have {p:.1f} %." for q, p in self.given.items()]
-        error = 100 * np.sqrt(max(self.accuracy * (100 - self.accuracy), 1.0) / 1e4 / self.n)
+        changed = self.headroom / 100  # the share of images that the answer would put right
+        error = 100 * np.sqrt(changed * (1 - changed) / self.n)
         if self.shared:
             lines.append(f"{self.shared:,} of the {self.coarse:,} coarse images have a fine label: more fine data.")
-        if self.headroom < max(1.0, error):
-            lines.append("Expect no gain from the coarse answers: FFN knows them already.")
+        if not self.given:
+            lines.append("The coarse labels answer no question of the graph.")
+        elif self.headroom < max(1.0, 2 * error):
+            lines.append("Expect little from the coarse answers: FFN knows almost all of them already.")
         else:
             what = f"up to about {self.headroom:.0f} points, if they teach the answer"
             lines.append(f"The {self.coarse:,} coarse images can give {what}.")
@@ -64,8 +67,12 @@ def told(task: Task, log_probs: np.ndarray, y: np.ndarray) -> dict[str, float]:
 def expect(settings: dict, task: Task, seeds=(0, 1, 2)) -> Expectation:
     """Train FFN on the fine data alone and ask what the coarse answers would add. settings: those of a cell.
 
-    Test images are not looked at. Nothing is said of attributes that only the graph knows.
+    Test images are not looked at. Nothing is said of attributes that only the graph knows. The accuracy is that of the
+    part on which the model was chosen, so it is slightly too high. Raises DataError for a task without a coarse part or
+    with several labels a sample.
     """
+    if task.coarse is None or task.train.y.ndim > 1:
+        raise DataError("what a join can give is asked of a task with a coarse part and one label a sample")
     found, right = [], []
     for seed in seeds:
         fitted = fit_method(settings | {"method": "ffn"}, task.fine_only(), seed)

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from companion.datasets import data_folder, fetch, image_task, without_copies
+from companion.records.profiles import ROOT
 from labelaug_core.data import DataError, Task
 from labelaug_core.graph import LabelGraph
 
-RATINGS = Path(__file__).parents[3] / "results" / "cpu" / "ratings_pet.csv"
+RATINGS = ROOT / "results" / "cpu" / "ratings_pet.csv"
 OFFICIAL = {"trainval": 3680, "test": 3669, "dogs-vs-cats": 25000}
 
 

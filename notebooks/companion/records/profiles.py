@@ -80,7 +80,7 @@ def of_a_profile(function):
 def load_profile(name: str) -> dict:
     """notebooks/profiles/<name>.yaml. Raises RecordError for an unknown profile, or one that is damaged or unsafe."""
     files = {p.stem: p for p in sorted((ROOT / "notebooks" / "profiles").glob("*.yaml"))}
-    base, _, trial = name.partition("-")
+    base, _, trial = (name, "", "") if name in files else name.partition("-")
     if base not in files:
         raise RecordError(f"there is no profile {name!r} (known: {', '.join(files)})")
     path = files[base]
@@ -146,7 +146,11 @@ def cell_settings(profile: str, group: str, dataset: str, method: str, option: s
     training = spec["training"] | g.get("training", {})
     head = dict(spec.get("head", {}))
     data = g["data"] | (g["datasets"][dataset] or {})
-    for key, value in ((g["methods"][method] or {}) | parse_option(option)).items():
+    for key, value in (g["methods"][method] or {}).items():
+        (training if key in training else head)[key] = value
+    for key, value in parse_option(option).items():
+        if key in head and key in data:
+            raise RecordError(f"option {key!r}: a setting of the data and of the head here; set it in the profile")
         (training if key in training else data if key in data else head)[key] = value
     if data.pop("same_compute", False):  # as many images a step as the fusion has
         training["batch"] += training["coarse_batch"]
