@@ -38,11 +38,10 @@ def in_words(found: pd.DataFrame, profile: str = "cpu") -> pd.DataFrame:
     """The claims as people read them: `the paper claims`, `we find`, `verdict`; at the end that of Sec. 4.4."""
     rows = []
     for r in found.itertuples():
-        other = "the whole graph" if r.table == 4 else "FFN"
         theirs = f"{r.claim}: {r.paper_delta:+.2f} points (Table {r.table})"
         ours, verdict = "not run", "not run"
         if r.n_seeds and not np.isnan(r.delta):
-            ours = f"{r.mean:.1f} %, {interval(r)} points against {other}"
+            ours = f"{r.mean:.1f} %, {interval(r)}"
             ours += "" if np.isnan(r.joining) else f"; joining alone {interval(r, 'joining')}"
             verdict = r.paper_verdict
         rows.append({"the paper claims": theirs, "we find": plain(ours), "verdict": verdict})
@@ -69,8 +68,9 @@ def right_paths(profile: str) -> dict[str, str]:
     tabby, whole = rows.loc["Tabby-Color"], rows.loc[""]
     low, high = 100 * tabby["greedy_rate_low"], 100 * tabby["greedy_rate_high"]
     ours = f"{100 * tabby['greedy_rate']:.0f} % [{low:.0f}, {high:.0f}] of {tabby['greedy_rate_n']:.0f} images a seed"
-    ours += f"; where the question is asked of every such image {100 * whole['rate']:.0f} % are right"
-    ours += f" (the commonest pattern of the breed: {100 * whole['majority']:.0f} %)"
+    ours += (
+        f"; asked of all: {100 * whole['rate']:.0f} % (the breed's commonest pattern: {100 * whole['majority']:.0f} %)"
+    )
     verdict = "reproduced" if low > 90 else "not reproduced" if high < 90 else "too few images"
     return row | {"we find": plain(ours), "verdict": verdict}
 
