@@ -51,7 +51,7 @@ if profile != "cpu":
     display(Markdown(f"{markdown(short(real))}\n{sizes(real)}" if len(real) else "not run"))
 
 # %%
-if profile != "cpu":
+if profile != "cpu" and len(real):
     for _, part in real.groupby("group", sort=False):
         if part["delta"].notna().any():
             draw_deltas(key_rows(part), "the reference FFN")
