@@ -564,6 +564,16 @@ print(f"question: -mean log = {-(p_hair.log() + p_color.log()) / 2:.4f}")
 # %% [markdown]
 # ## 11 Algorithm 1, whole
 #
+# 1. Encode a batch: features $f$. Toss one coin: with rate $r_{tf}$ the decoder is fed the true node of each step, else
+#    its own best answer.
+# 2. Part 1, every sample: find the deterministic paths of its label. $L_d$ is $-\sum \log p$ of the right answers on
+#    them, each answer in its own block softmax; the mean over several paths.
+# 3. Part 2, only samples whose label also has a nondeterministic path: sample one path (the question uniformly, the
+#    answer from $p$). Its reward $r$ is 1 if it ends at the label, else 0. $L_{nd} = -(r - b) \log p(\text{path})$.
+# 4. Add the parts, take the gradient, step. Then move the baseline $b$ a tenth of the way to the batch's mean reward.
+#
+# So a British Shorthair takes part in both: its hair is certain, its colour is not. In one formula:
+#
 # $$L = \alpha L_d + \beta L_{nd}$$
 #
 # with $L_d$ on the deterministic paths of the batch, and $L_{nd}$ on its **uncertain** samples
