@@ -232,7 +232,7 @@ kappa = cohen_kappa_score(ratings["first"], ratings["second"])
 counts = ", ".join(f"{v} {n}" for v, n in same["first"].value_counts().items())
 print(f"{len(ratings)} photographs, both passes agree on {len(same)} ({counts}); Cohen's kappa {kappa:.2f}")
 path = profiles.OUT / "results" / "cpu" / "path_correctness.csv"
-rated = pd.read_csv(path).fillna({"node": ""}) if path.is_file() else pd.DataFrame(columns=["question", "verdict"])
+rated = pd.read_csv(path).fillna({"node": ""}) if path.is_file() else pd.DataFrame(columns=[*FIRST, "verdict"])
 rated = rated[(rated["question"] == "cat color") & (rated["verdict"] == "measured")]
 show(shares(rated[rated["node"].isin(["", "Tabby-Color"])].assign(dataset=rated["dataset"] + " " + rated["node"])))
 
