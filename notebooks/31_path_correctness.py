@@ -226,11 +226,12 @@ for g, rows in measured[measured["method"] == method].groupby("group"):
 # (`results/cpu/ratings_pet.csv`). **majority** is the commonest pattern of the predicted breed.
 
 # %%
-ratings = pd.read_csv(RATINGS)
-same = ratings[(ratings["first"] == ratings["second"]) & (ratings["first"] != "unclear")]
-kappa = cohen_kappa_score(ratings["first"], ratings["second"])
-counts = ", ".join(f"{v} {n}" for v, n in same["first"].value_counts().items())
-print(f"{len(ratings)} photographs, both passes agree on {len(same)} ({counts}); Cohen's kappa {kappa:.2f}")
+if RATINGS.is_file():
+    ratings = pd.read_csv(RATINGS)
+    same = ratings[(ratings["first"] == ratings["second"]) & (ratings["first"] != "unclear")]
+    kappa = cohen_kappa_score(ratings["first"], ratings["second"])
+    counts = ", ".join(f"{v} {n}" for v, n in same["first"].value_counts().items())
+    print(f"{len(ratings)} photographs, both passes agree on {len(same)} ({counts}); Cohen's kappa {kappa:.2f}")
 path = profiles.OUT / "results" / "cpu" / "path_correctness.csv"
 rated = pd.read_csv(path).fillna({"node": ""}) if path.is_file() else pd.DataFrame(columns=[*FIRST, "verdict"])
 rated = rated[(rated["question"] == "cat color") & (rated["verdict"] == "measured")]

@@ -50,6 +50,8 @@ def rated() -> dict[str, dict[str, str]]:
 
     image -> the true node of each group, as far as it is known; an image rated `unclear` is left out.
     """
+    if not RATINGS.is_file():
+        return {}
     with open(RATINGS, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["first"] == row["second"] != "unclear"]
     return {row["image"]: {"species": "cat", "cat color": row["first"]} for row in rows}
