@@ -188,7 +188,7 @@ show(shares(table[table["node"].isin([nodes[g][0] for g in groups])]))
 
 # %%
 measured = table[(table["node"] == "") & (table["question"] != "all") & (table["verdict"] == "measured")]
-measured = measured.dropna(subset=["rate"])
+measured = measured.dropna(subset=["rate"]) if len(measured) else measured
 for g, rows in measured[measured["method"] == method].groupby("group"):
     data = list(dict.fromkeys(rows["dataset"]))
     questions = list(rows.groupby("question")["rate"].mean().sort_values().index)[-10:]
