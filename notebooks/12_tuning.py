@@ -87,7 +87,7 @@ if len(table):
 # `share`, of the direct decoder (notebook 42), is shown and not chosen: at 0 it is a flat softmax.
 
 # %%
-table["what"] = table["option"].str.partition("=")[0]
+table["what"] = [option.partition("=")[0] for option in table["option"]]
 table["score"] = table["f1"].where(table["f1"].notna(), table["loss"])
 lines = []
 for (group, dataset, method, what), part in table.groupby(["group", "dataset", "method", "what"], sort=False):
