@@ -19,6 +19,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Safe YAML that refuses a key given twice (YAML itself keeps the last one silently)."""
 
     def construct_mapping(self, node, deep=False):
+        """A mapping whose keys are texts, each given once. Raises yaml.MarkedYAMLError with the line of another key."""
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)

@@ -59,11 +59,7 @@ class PathHead(nn.Module):
         self.decoder = PathDecoder(graph, d, settings.hidden)
         self.tree = PrefixTree(graph, labels, n_fine, settings.literal)
         self.fine_tree = PrefixTree(graph, labels[:n_fine], None, settings.literal)
-        if wrong := {g for g in self.tree.block_group if g != EOP and not graph.exclusive[g]}:
-            names = ", ".join(map(repr, sorted(wrong)))
-            raise GraphError(
-                f"{graph.name}: a sample with one label needs groups that compete; `exclusive: false`: {names}"
-            )
+        require_competing(self.tree)
         self.register_buffer("b", torch.tensor(0.0))  # the average baseline b(r) of Eq. 5: a running mean
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
@@ -98,6 +94,15 @@ class PathHead(nn.Module):
             "path": path,
             "path_log_probs": self.fine_tree.path_log_probs(slot_logp),
         }
+
+
+def require_competing(tree: PrefixTree) -> None:
+    """Raises GraphError naming groups of the tree whose members do not compete: its paths would not sum to 1."""
+    if wrong := {g for g in tree.block_group if g != EOP and not tree.graph.exclusive[g]}:
+        names = ", ".join(map(repr, sorted(wrong)))
+        raise GraphError(
+            f"{tree.graph.name}: a sample with one label needs groups that compete; `exclusive: false`: {names}"
+        )
 
 
 # -- the objectives: (head, features [B, d], y [B], tree, through) -> scalar ------------------------------------------

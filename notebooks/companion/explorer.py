@@ -47,9 +47,9 @@ def graph_data(tree: PrefixTree) -> dict:
 def explorer_page(model: Classifier, split: Split, images, title: str, n: int = 60, seed: int = 0) -> str:
     """The page as HTML. It holds n samples of the split, drawn at random: right and wrong predictions alike.
 
-    images: of every sample uint8 [S, S, 3]; title: says what the model is. The page is given log p of every path and
-    Algorithm 2's path, and computes all else from them. Raises ValueError where a
-    label lies above a label, or the nodes of a group do not compete.
+    images: of every sample uint8 [S, S, 3]; title: says what the model is. The page is given the probability of every
+    path, to three digits, and Algorithm 2's path, and computes all else from them. Raises ValueError where a label lies
+    above a label, or the nodes of a group do not compete.
     """
     tree = model.head.fine_tree
     if tree.has_stops or not tree.block_exclusive.all():

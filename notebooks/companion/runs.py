@@ -131,12 +131,16 @@ def fit_cell(settings: dict, task: Task, seed: int) -> Fitted:
     check_settings(settings)
     folder = None
     if settings["training"].get("checkpoint"):
-        name = short_hash([settings, seed, task.content_hash, torch.__version__])
-        folder = cache_folder() / f"checkpoint-{name}"
+        folder = cache_folder() / f"checkpoint-{run_hash(settings, task, seed)}"
     fitted = fit_method(settings, controlled(task, settings["data"], seed), seed, folder)
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
     return fitted
+
+
+def run_hash(settings: dict, task: Task, seed: int) -> str:
+    """What decides the weights of a run, but the code, as a part of a file's name."""
+    return short_hash([settings, seed, task.content_hash, torch.__version__])
 
 
 def fit_method(settings: dict, task: Task, seed: int, folder: Path | None = None) -> Fitted:
@@ -249,8 +253,8 @@ def trained(settings: dict, seed: int) -> tuple[Classifier, Task]:
     figure is made again without training; an unreadable file is made anew. Delete it after a change of the code.
     """
     task = load_task(settings)
-    name = short_hash([settings, seed, task.content_hash, torch.__version__])
-    path, given = cache_folder() / f"model-{name}.safetensors", controlled(task, settings["data"], seed)
+    path = cache_folder() / f"model-{run_hash(settings, task, seed)}.safetensors"
+    given = controlled(task, settings["data"], seed)
     fine, _ = hold_out(given.train, settings["training"]["val_fraction"], seed)
     model, used = build(settings, replace(given, train=fine), seed)
     try:

@@ -26,10 +26,14 @@ from labelaug_core.graph import LabelGraph
 from labelaug_core.images import listed
 
 
+def data_root() -> Path:
+    """$LABELAUG_DATA, by default in the user's cache directory."""
+    return Path(os.environ.get("LABELAUG_DATA") or os.path.expanduser("~/.cache/labelaug/data"))
+
+
 def data_folder(name: str, what: str, how: str) -> Path:
     """$LABELAUG_DATA/name (default: the user's cache directory). Raises DataError saying what to put there."""
-    base = os.environ.get("LABELAUG_DATA") or os.path.expanduser("~/.cache/labelaug/data")
-    folder = Path(base) / name
+    folder = data_root() / name
     if not folder.is_dir():
         raise DataError(
             f"{what} is missing: no folder {folder}; {how}, or point LABELAUG_DATA at the folder that holds {name}/"
@@ -42,7 +46,7 @@ def fetch(what: str, last: str, download: Callable[[Path], object]) -> None:
 
     Raises DataError saying what to do where that fails.
     """
-    root = Path(os.environ.get("LABELAUG_DATA") or os.path.expanduser("~/.cache/labelaug/data")).resolve()
+    root = data_root().resolve()
     if (root / last).exists():
         return
     try:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from labelaug_core.block_softmax import block_logsumexp
-from labelaug_core.graph import EOP, GraphError, LabelGraph
+from labelaug_core.graph import LabelGraph
+from labelaug_core.label_aug import require_competing
 from labelaug_core.prefix_tree import PrefixTree
 
 
@@ -32,9 +33,7 @@ class DirectHead(nn.Module):
         super().__init__()
         self.score = nn.Linear(d, len(graph.nodes))
         self.tree, self.fine_tree = PrefixTree(graph, labels, n_fine), PrefixTree(graph, labels[:n_fine])
-        if wrong := {g for g in self.tree.block_group if g != EOP and not graph.exclusive[g]}:
-            names = ", ".join(map(repr, sorted(wrong)))
-            raise GraphError(f"{graph.name}: the paths do not exclude each other; `exclusive: false`: {names}")
+        require_competing(self.tree)
         ends = torch.tensor([graph.index[path[-1]] for path in self.tree.paths])[self.tree.complete].unique()
         inner = torch.ones(len(graph.nodes), dtype=torch.bool).index_fill(0, ends, False)
         self.register_buffer("rate", torch.where(inner, share, 1.0), persistent=False)
