@@ -14,7 +14,7 @@ GROUP = config.get("group") or None
 SPEC = profiles.load_profile(PROFILE)
 PART = config.get("part", "cells")  # or beyond; tuning: seeds of its own; verify: first seeds, once more
 RESULTS = Path(config.get("results") or "results") / PROFILE / (PART if PART == "tuning" else "")
-FIRST = {"verify": [0], "tuning": [100, 101, 102], "beyond": list(range(profiles.BEYOND_SEEDS))}.get(PART)
+FIRST = {"verify": [0], "tuning": [100, 101, 102]}.get(PART)
 if PART == "verify":
     RESULTS = Path(config["out"])
     CELLS = store.recorded_cells(PROFILE, GROUP, int(config.get("cells") or 0))

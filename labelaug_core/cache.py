@@ -81,15 +81,15 @@ def cached_features(
 ) -> np.ndarray:
     """Features of all images, computed once, in order, and memory-mapped: dtype [N, d], or [N, *d] for activations.
 
-    images: indexable by an index array -> uint8 [n, S, S, 3], with len() and a `key` that names its preprocessing.
-    Image files are read by worker processes; a GPU encodes where there is one. Kept as `computed_once` does.
+    images: indexable by an index array -> uint8 [n, S, S, 3], with len(); what is no array has a `key`, which names its
+    preprocessing. Worker processes read image files; a GPU encodes where there is one. Kept as `computed_once` does.
     Raises OSError naming the file where it cannot be written, DataError naming an image that cannot be read.
     """
     import torch  # here: whoever only writes files waits for no torch
 
     from labelaug_core.loading import Loader, cores
 
-    key = hashlib.sha256(f"{encoder.key}|{images.key}|{content_hash}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{encoder.key}|{getattr(images, 'key', 'array')}|{content_hash}".encode()).hexdigest()[:24]
     n, device, threads = len(images), "cuda" if torch.cuda.is_available() else "cpu", torch.get_num_threads()
 
     def encode(x: torch.Tensor) -> np.ndarray:

@@ -44,11 +44,10 @@ from companion.drawing import choose_for_figure_4, draw_graph, draw_steps, figur
 from companion.explorer import explorer_page
 from companion.interpret import explain_split
 from companion.records import profiles
-from companion.runs import load_task, trained
+from companion.runs import load_task, pretrained, trained
 from companion.tables.writing import write_figure
 from companion.widgets import explorer
 from labelaug_core.cache import write_files
-from labelaug_core.encoders import build_encoder
 from labelaug_core.explain import explain
 
 profiles.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())
@@ -171,7 +170,7 @@ for g in shown:
 
 # %%
 encoder = profiles.cell_settings(profile, g, dataset, method)["encoder"]
-encode = build_encoder(encoder).eval() if encoder.get("tune") == "frozen" else torch.nn.Identity()
+encode = pretrained(encoder) if encoder.get("tune") == "frozen" else torch.nn.Identity()
 
 
 @torch.no_grad()

@@ -154,7 +154,7 @@ CELLS = [  # one of each kind of head and control
     {"dataset": "fusion", "method": "hex"},
     {"dataset": "fusion", "method": "hiclass"},
     {"method": "estimator-leave-one-out"},
-    {"dataset": "fusion-share0.8", "method": "label-aug-question", "option": "graph=random-tree"},
+    {"dataset": "fusion-share0.75", "method": "label-aug-question", "option": "graph=random-tree"},
     {"group": "notes", "dataset": "fusion", "method": "label-aug"},
 ]
 

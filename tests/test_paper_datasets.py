@@ -6,13 +6,15 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from companion.controls import shuffled
-from companion.datasets import arxiv, cifar100, critters, flower, notes, pet
+from companion.datasets import arxiv, cifar100, critters, critters_encoder, flower, notes, pet
 from companion.methods import GROUPS
 from PIL import Image
 from scipy.io import loadmat, savemat
 
 from labelaug_core.data import DataError
+from labelaug_core.encoders import SmallCNN
 from labelaug_core.graph_file import load_graph
 from labelaug_core.images import ImageFiles
 from labelaug_core.joining.report import join_report, teaching_report
@@ -486,3 +488,26 @@ def test_arxiv_as_it_is_here():
     task = arxiv.load(load_graph("arxiv"), {"n_fine": 300, "n_coarse": 300, "n_test": 100})
     assert [len(s) for s in (task.train, task.coarse, task.test)] == [300, 300, 100]
     assert not set(task.train.ids) & {*task.coarse.ids, *task.test.ids} and task.train.y.any(1).all()
+
+
+def test_the_encoder_of_the_toy_has_learned_other_drawings():
+    """Its weights were made from the drawing code and the settings of today; training them again gives its accuracy.
+
+    It knows no image of the toy: those are drawn from other streams.
+    """
+    assert critters_encoder.made_from() == critters_encoder.settings_now()
+    assert critters_encoder.SEED not in critters.SEEDS.values()
+    images, classes = critters_encoder.other_drawings(480)
+    encoder = critters_encoder.load_weights(SmallCNN(critters_encoder.WIDTH))
+    assert not encoder.training and not any(p.requires_grad for p in encoder.parameters())
+    untrained = critters_encoder.pretrain(n=48, steps=2)
+
+    def by_nearest_mean(encoder):  # a class is the mean of its first half; how many of the second half are right?
+        with torch.no_grad():
+            f = torch.nn.functional.normalize(encoder(torch.from_numpy(images)))
+        means = torch.stack([f[:240][classes[:240] == k].mean(0) for k in range(48)])
+        return (torch.cdist(f[240:], means).argmin(1).numpy() == classes[240:]).mean()
+
+    assert by_nearest_mean(encoder) > 0.4 > 4 * by_nearest_mean(untrained)
+    with pytest.raises(ValueError, match="of width 8, not of width 4"):
+        critters_encoder.load_weights(SmallCNN(4))

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+from torch import nn
 
 from companion.controls import controlled
+from companion.datasets import critters_encoder
 from companion.heads.baselines import pseudo_label
 from companion.methods import METHODS
 from companion.records.profiles import ROOT, RecordError, short_hash
@@ -91,13 +93,19 @@ def load_task(settings: dict) -> Task:
         task = with_few(task, few)
     tune = settings["encoder"].get("tune")
     if tune in ("frozen", "last"):
-        whole = build_encoder(settings["encoder"])
+        whole = pretrained(settings["encoder"])
         features = encoded(task, whole)
         if tune == "last":
             activations = encoded(task, whole.before_last(settings["data"]), np.float16)
             features = replace(activations, head_first=features)
         task = features
     return task
+
+
+def pretrained(settings: dict) -> nn.Module:
+    """The frozen encoder of a group, in evaluation mode: the small CNN of the toy has learned other drawings."""
+    encoder = build_encoder(settings)
+    return (critters_encoder.load_weights(encoder) if settings["name"] == "small-cnn" else encoder).eval()
 
 
 def with_few(task: Task, n: int) -> Task:
@@ -195,7 +203,7 @@ def fit_hiclass(settings: dict, task: Task, seed: int) -> Fitted:
     if settings["encoder"].get("tune") != "frozen":
         with torch.enable_grad():
             model.encoder = fit_method(settings | {"method": "ffn"}, task.fine_only(), seed).model.encoder
-    model.trunk = torch.nn.Identity()
+    model.trunk = nn.Identity()
     parts = [used.train] if used.coarse is None else [used.train, used.coarse]
     model.head.fit(torch.cat([features(model, p) for p in parts]), np.concatenate([p.y for p in parts]))
     scores = scoring_of(task, METHODS["hiclass"]).score(predict(model, val), val.y)

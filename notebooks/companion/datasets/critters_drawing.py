@@ -59,7 +59,7 @@ SHAPES = {
 
 
 @lru_cache(maxsize=1)
-def _graph():
+def graph():
     """The YAML as (group -> its nodes, breed -> attribute group -> the nodes it may show)."""
     groups = yaml.safe_load(GRAPH_FILE.read_text(encoding="utf-8"))["groups"]
     breeds = {}
@@ -91,9 +91,9 @@ def generate(n_per_breed: int, seed: int, size: int = 32) -> Critters:
 
 def _scenes(n_per_breed: int, seed: int):
     """Of each image its breed, its attributes, and the generator that draws the rest."""
-    for i, breed in enumerate(list(_graph()[1]) * n_per_breed):
+    for i, breed in enumerate(list(graph()[1]) * n_per_breed):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(i,))))
-        yield breed, {group: nodes[int(rng.random() * len(nodes))] for group, nodes in _graph()[1][breed].items()}, rng
+        yield breed, {group: nodes[int(rng.random() * len(nodes))] for group, nodes in graph()[1][breed].items()}, rng
 
 
 def truth(n_per_breed: int, seed: int) -> tuple[list[str], list[dict[str, str]]]:
@@ -187,7 +187,7 @@ def draw(breed: str, attributes: dict[str, str], rng: np.random.Generator, size:
     attributes: group -> node for each attribute group of the breed's species; a value
     that the breed never has is drawn all the same.
     """
-    groups, breeds = _graph()
+    groups, breeds = graph()
     if breed not in breeds:
         raise ValueError(f"unknown breed {breed!r}: want one of {', '.join(breeds)}")
     if size < 16:

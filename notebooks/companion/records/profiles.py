@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[3]
 OUT = Path(os.environ.get("LABELAUG_OUT") or ROOT)  # holds results/ and figures/; the tests send theirs elsewhere
 POWER = r"[+-]?[0-9]+(\.[0-9]*)?[eE][+-]?[0-9]+"  # 1e-3 is a number, which YAML 1.1 takes for a text
 PARTS = ("cells", "ablations", "beyond", "tuning", "primary")
-BEYOND_SEEDS = 3  # a cell of the part `beyond` is trained with so many seeds, also where the tables have more
 
 
 class RecordError(ValueError):

@@ -39,7 +39,7 @@ def question(profile: str, name: str) -> tuple[pd.DataFrame, list[str]]:
         if name == "estimators":  # all are compared by the most probable label
             cells = [c | {"option": "decode=exact"} if c["method"] == "label-aug" else c for c in cells]
         frame = rows_of(profile, name, cells)
-        lacking = int((frame["n_seeds"] < profiles.BEYOND_SEEDS).sum())
+        lacking = int((frame["n_seeds"] < profiles.seed_count(profile, group)).sum())
         if not lacking:
             n = " or ".join(map(str, sorted(set(frame["n_seeds"]))))
             notes.append(f"{group}: {n} seeds, {int(frame['n_test'].max()):,} test images, from the records.")
@@ -67,10 +67,9 @@ def table_path(profile: str, name: str):
 
 def rows_of(profile: str, name: str, cells: list[dict]) -> pd.DataFrame:
     """The rows of one group from its records."""
-    n = profiles.BEYOND_SEEDS
-    frame = results_table(profile, cells=cells, against=REFERENCE.get(name), planned=n)
+    frame = results_table(profile, cells=cells, against=REFERENCE.get(name))
     if name not in REFERENCE and any(cell["method"] == RIVAL for cell in cells):
-        flat = results_table(profile, cells=cells, against=lambda cell: cell | {"method": RIVAL}, planned=n)
+        flat = results_table(profile, cells=cells, against=lambda cell: cell | {"method": RIVAL})
         frame[FLAT] = flat[["delta", "delta_ci_low", "delta_ci_high", "p_holm"]]
     frame["data"] = [data_name(profile, cell["group"], cell["dataset"]) for cell in cells]
     frame["name"] = [unescape(title(r)) for r in frame.assign(option=shown_options(frame["option"])).itertuples()]

@@ -181,7 +181,6 @@ def results_table(
     table: int = 3,
     cells: list[dict] | None = None,
     against: Callable[[dict], dict | None] | None = None,
-    planned: int | None = None,
 ) -> pd.DataFrame:
     """One row a cell (COLUMNS), in points, each compared with its reference on the same seeds and test samples.
 
@@ -191,7 +190,7 @@ def results_table(
     p_holm: the profile's `primary` cells, fixed by the paper's claim, are a family of their own; every other row is
     corrected for all comparisons of the table. FFN on the fine data is a control and no claim: it is not corrected.
     A cell without a record says why, one with fewer seeds than planned how many. cells: by default those of the table;
-    against: a cell -> its reference; planned: seeds a cell, by default the profile's.
+    against: a cell -> its reference.
     """
     cells = table_cells(profile, table) if cells is None else cells
     read = Reader(profile)
@@ -216,7 +215,7 @@ def results_table(
                 row |= estimate("joining", paired(*both))
         rows.append(row)
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"verdict": object, "decode": object})
-    n = {g: planned or profiles.seed_count(profile, g) for g in frame["group"].unique()}
+    n = {g: profiles.seed_count(profile, g) for g in frame["group"].unique()}
     return judged(frame, n)
 
 
