@@ -49,7 +49,7 @@ for name, part in rows.groupby("group", sort=False):
         f"{name}, {len(shown)} rows against FFN: {beyond.counted(shown)}\nThe largest gain: {best.name}, {best.data}"
     )
     if len(shown) > 10:  # the rest is in the table
-        shown = shown[~shown["method"].isin(["label-aug", "hex"])]
+        shown = shown[(shown["method"] != "label-aug") & (shown["dataset"] != "fusion-color")]
     write_figure(beyond.draw(shown, "FFN on the fine images", message), profile, f"beyond_which_{name}")
 
 # %%
