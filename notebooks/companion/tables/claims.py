@@ -14,11 +14,11 @@ from companion.tables.writing import corrected_p, interval, plain, read_table
 CELL = ["group", "dataset", "method", "option"]
 CLAIMS = {  # what the paper claims: its table, the row that checks it
     "label-aug beats FFN on pets": (3, ("pet", "fine", "label-aug", "")),
-    "label-aug on PetFusion beats FFN on pets": (3, ("pet", "fusion", "label-aug", "")),
+    "label-aug on PetFusion beats FFN": (3, ("pet", "fusion", "label-aug", "")),
     "label-aug beats FFN on flowers": (3, ("flower", "fine", "label-aug", "")),
-    "label-aug on FlowerFusion beats FFN on flowers": (3, ("flower", "fusion", "label-aug", "")),
+    "label-aug on FlowerFusion beats FFN": (3, ("flower", "fusion", "label-aug", "")),
     "label-aug beats FFN on arXiv": (2, ("arxiv-bert", "fine", "label-aug", "")),
-    "label-aug on the arXiv fusion beats FFN on arXiv": (2, ("arxiv-bert", "fusion", "label-aug", "")),
+    "label-aug on the arXiv fusion beats FFN": (2, ("arxiv-bert", "fusion", "label-aug", "")),
     "Fewer augmented nodes are worse (pets)": (4, ("pet", "fine", "label-aug", "graph=small")),
 }
 
@@ -70,8 +70,8 @@ def right_paths(profile: str) -> dict[str, str]:
     low, high = 100 * tabby["greedy_rate_low"], 100 * tabby["greedy_rate_high"]
     ours = (
         f"{100 * tabby['greedy_rate']:.0f} % [{low:.0f}, {high:.0f}] of only {tabby['greedy_rate_n']:.0f} images a "
-        f"seed; if the question is asked of all rated images, {100 * whole['rate']:.0f} % (always the breed's "
-        f"commonest pattern: {100 * whole['majority']:.0f} %)"
+        f"seed; asked of all rated images: {100 * whole['rate']:.0f} % (the breed's commonest pattern: "
+        f"{100 * whole['majority']:.0f} %)"
     )
     verdict = "reproduced" if low > 90 else "not reproduced" if high < 90 else "too few to judge"
     return row | {"we find": plain(ours), "verdict": verdict}
