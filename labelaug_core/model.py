@@ -145,7 +145,7 @@ class LabelAug(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X) -> np.ndarray:
         """The exact probability of each class, over all paths to it: float64 [N, classes], columns as in classes_."""
-        p = np.exp(predict(self.model_, self._split(X))["log_probs"].astype(np.float64))
+        p = np.exp(self._found(X)["log_probs"].astype(np.float64))
         fine = list(next(iter(self.graph.labels.values())))
         p = p[:, [fine.index(str(c)) for c in self.classes_]]
         return p / p.sum(1, keepdims=True)
@@ -157,7 +157,7 @@ class LabelAug(ClassifierMixin, BaseEstimator):
 
     def score(self, X, y) -> float:
         """Share of samples whose most probable class is theirs; y in any spelling that the graph takes."""
-        found = predict(self.model_, self._split(X))["log_probs"].argmax(1)
+        found = self._found(X)["log_probs"].argmax(1)
         fine = next(iter(self.graph.labels))
         return float(np.mean(found == class_indices(self.graph, fine, self.labels_, class_texts(y, len(found)))))
 
@@ -190,6 +190,10 @@ class LabelAug(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         samples = self.reader_.samples(X)
         return Split(self.reader_.inputs(samples), np.zeros(len(samples), dtype=np.int64), sample_ids(samples, ""))
+
+    def _found(self, X) -> dict[str, np.ndarray]:
+        split = self._split(X)
+        return predict(self.model_, split)
 
     def _parts(self, X, y, coarse) -> dict[str, tuple]:
         """What was given, by a word for messages. Raises ValueError and GraphError where it does not fit the graph."""
