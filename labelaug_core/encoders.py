@@ -41,6 +41,16 @@ class Identity(nn.Module):
         return x.float()
 
 
+class Still(nn.Module):
+    """A module that stays in evaluation mode where it is `still`: no dropout, batch norm keeps its statistics."""
+
+    still = True
+
+    def train(self, mode: bool = True) -> Still:
+        """Training mode, but for a still module."""
+        return super().train(mode and not self.still)
+
+
 def flipped(z: Tensor) -> Tensor:
     """Every image [B, 3, S, S] mirrored left to right with probability 1/2."""
     return torch.where(torch.rand(len(z), 1, 1, 1, device=z.device) < 0.5, z.flip(-1), z)
@@ -97,7 +107,7 @@ class SmallCNN(nn.Module):
         return self.body(z).mean((2, 3))
 
 
-class TimmEncoder(nn.Module):
+class TimmEncoder(Still):
     """Any timm model by name as an image encoder. uint8 images [B, S, S, 3] -> [B, d].
 
     name: a timm model, with its weights' tag where they matter ('tf_efficientnet_b4.ns_jft_in1k'), or
@@ -121,15 +131,11 @@ class TimmEncoder(nn.Module):
                 self.body = timm.create_model(name, pretrained=pretrained, num_classes=0)
             mean, std = self.body.pretrained_cfg["mean"], self.body.pretrained_cfg["std"]
             tag = str(self.body.pretrained_cfg.get("tag")) if pretrained else "random"
-        self.dim, self.frozen, self.key = self.body.num_features, frozen, f"{name}-{tag}"
+        self.dim, self.still, self.key = self.body.num_features, frozen, f"{name}-{tag}"
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         if frozen:
             self.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> TimmEncoder:
-        """A frozen encoder stays in evaluation mode."""
-        return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images uint8 [B, S, S, 3] -> [B, d]."""
@@ -163,7 +169,7 @@ class BeforeLastStage(nn.Module):
         return self.body((x.permute(0, 3, 1, 2).float() - self.whole.mean) / self.whole.std)
 
 
-class LastStage(nn.Module):
+class LastStage(Still):
     """The rest of it, to be trained: activations [B, C, h, w] -> features [B, d]. Batch norm keeps its statistics."""
 
     def __init__(self, whole: TimmEncoder):
@@ -171,10 +177,6 @@ class LastStage(nn.Module):
         body = whole.body
         self.dim, self.key = whole.dim, f"{whole.key}-last"
         self.body = nn.Sequential(body.blocks[-1], body.conv_head, body.bn2, body.global_pool).requires_grad_(True)
-
-    def train(self, mode: bool = True) -> LastStage:
-        """Always in evaluation mode: batch norm keeps its statistics."""
-        return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations [B, C, h, w] -> [B, d]."""

@@ -45,7 +45,17 @@ class Explanation:
 
     def __str__(self) -> str:
         """A line a step, then the label with its probability, then the next best path to it."""
-        return format_explanation(self)
+        lines = [
+            f"  {s.question:32s} {s.answer:18s} {s.p:.2f}"
+            + (f"   (then {s.runner_up}, {s.runner_up_p:.2f})" if s.runner_up else "")
+            for s in self.steps
+        ]
+        kind = "deterministic" if self.deterministic else "nondeterministic"
+        lines.append(f"  so: {self.path[-1]}, p = {self.label_p:.2f} over all its paths; this path is {kind}")
+        if self.other_path:
+            way, odds = " > ".join(self.other_path[1:-1]), self.other_p / self.path_p
+            lines.append(f"  another path to it: {way}, {odds:.2g} times as probable")
+        return "\n".join(lines)
 
 
 @torch.no_grad()
@@ -118,18 +128,3 @@ def slot_steps(tree: PrefixTree, slot_p: Tensor, slot: int) -> list[Step]:
     question = tree.graph.question.get(group, f"Which {group}?")
     first = [Step(more, GO_ON, 1 - p_stop, STOP, p_stop)] if stop >= 0 else []
     return [*first, Step(question, answer, p[slot].item(), runner_up, runner_up_p)]
-
-
-def format_explanation(e: Explanation) -> str:
-    """An explanation as text, a line a step."""
-    lines = [
-        f"  {s.question:32s} {s.answer:18s} {s.p:.2f}"
-        + (f"   (then {s.runner_up}, {s.runner_up_p:.2f})" if s.runner_up else "")
-        for s in e.steps
-    ]
-    kind = "deterministic" if e.deterministic else "nondeterministic"
-    lines.append(f"  so: {e.path[-1]}, p = {e.label_p:.2f} over all its paths; this path is {kind}")
-    if e.other_path:
-        way, odds = " > ".join(e.other_path[1:-1]), e.other_p / e.path_p
-        lines.append(f"  another path to it: {way}, {odds:.2g} times as probable")
-    return "\n".join(lines)

@@ -105,6 +105,23 @@ class LabelGraph:
                 raise GraphError(f"{self.name}: no dataset {name!r} has labels in this graph (it knows: {known})")
         return list(dict.fromkeys(v for d in (datasets or self.labels) for v in self.labels[d].values()))
 
+    def check_labels(self, labels: list[str]) -> None:
+        """Raises GraphError for no label, or naming those that are no node below the root or are given twice."""
+        if not labels:
+            raise GraphError(f"{self.name}: there must be at least one label")
+        if unknown := [v for v in labels if v not in self.group]:
+            raise GraphError(f"{self.name}: the graph has no label node {', '.join(map(repr, unknown))}")
+        if twice := [v for v, times in Counter(labels).items() if times > 1]:
+            raise GraphError(f"{self.name}: given twice as a label: {', '.join(map(repr, twice))}")
+
+    def check_competing(self, groups: set[str]) -> None:
+        """Raises GraphError naming those of the groups whose members do not compete: paths would not sum to 1."""
+        if wrong := sorted(g for g in groups if not self.exclusive[g]):
+            raise GraphError(
+                f"{self.name}: a sample with one label needs groups that compete; `exclusive: false`: "
+                + ", ".join(map(repr, wrong))
+            )
+
     @property
     def augmented(self) -> list[str]:
         """Y_aug: nodes that are a label of no dataset (the root left out)."""
@@ -121,15 +138,19 @@ class LabelGraph:
 
     # -- paths ------------------------------------------------------------------------------------------------
 
-    def count_paths(self, label: str) -> int:
-        """How many paths lead from the root to the label: dynamic programming, no path is listed."""
-        if label not in self.parents:
-            raise GraphError(f"{self.name}: the graph has no node {label!r}")
+    @cached_property
+    def n_paths(self) -> dict[str, int]:
+        """How many paths lead from the root to each node: dynamic programming, no path is listed."""
         counts = {self.root: 1}
         for v in nx.topological_sort(self.networkx):
-            if v != self.root:
-                counts[v] = sum(counts[p] for p in self.parents[v])
-        return counts[label]
+            counts.setdefault(v, sum(counts[p] for p in self.parents[v]))
+        return counts
+
+    def count_paths(self, label: str) -> int:
+        """How many paths lead from the root to the label."""
+        if label not in self.parents:
+            raise GraphError(f"{self.name}: the graph has no node {label!r}")
+        return self.n_paths[label]
 
     def paths(self, label: str, cap: int = 10_000) -> list[tuple[str, ...]]:
         """All ground-truth paths v0 -> ... -> label (Sec. 3.2.2), without the closing <eop>.

@@ -64,7 +64,8 @@ def graph_to_yaml(graph: LabelGraph) -> str:
     data["labels"] = {dataset: {"nodes": dict(table)} for dataset, table in graph.labels.items()}
     form = {"sort_keys": False, "width": 120, "default_flow_style": None}
     text = yaml.safe_dump(data, allow_unicode=True, **form)
-    return text if yaml.load(text, Loader=_Loader) == data else yaml.safe_dump(data, **form)  # odd characters: escaped
+    again = yaml.load(unicodedata.normalize("NFC", text), Loader=_Loader)  # as load_graph reads it
+    return text if again == data else yaml.safe_dump(data, **form)  # odd characters: escaped
 
 
 def _check_form(text: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from labelaug_core.cache import cached_features, progress
 from labelaug_core.data import DataError, ImageFiles, Rows, Texts, check_images, content_hash
-from labelaug_core.encoders import Identity, build_encoder
+from labelaug_core.encoders import Identity, Still, build_encoder
 from labelaug_core.images import listed
 from labelaug_core.text_encoders import MINILM, WordPieces, vocabulary, word_numbers
 
@@ -21,18 +21,14 @@ VOCABULARY = 20_000  # the LSTM numbers at most so many words
 MEMORY = 2**30  # bytes of photos that are kept in memory while an encoder is trained
 
 
-class OwnEncoder(nn.Module):
+class OwnEncoder(Still):
     """A user's module as an encoder: a copy of it, forward(batch) -> [B, dim]. Frozen: it stays in evaluation mode."""
 
     def __init__(self, body: nn.Module, dim: int, frozen: bool):
         super().__init__()
-        self.body, self.dim, self.frozen = copy.deepcopy(body).cpu(), dim, frozen
+        self.body, self.dim, self.still = copy.deepcopy(body).cpu(), dim, frozen
         if frozen:
             self.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> OwnEncoder:
-        """A frozen encoder stays in evaluation mode."""
-        return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
         """A batch of inputs -> [B, d]."""

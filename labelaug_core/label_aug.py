@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from labelaug_core import losses
 from labelaug_core.decoder import PathDecoder, greedy
-from labelaug_core.graph import EOP, GraphError, LabelGraph
+from labelaug_core.graph import EOP, LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
 
 
@@ -59,7 +59,7 @@ class PathHead(nn.Module):
         self.decoder = PathDecoder(graph, d, settings.hidden)
         self.tree = PrefixTree(graph, labels, n_fine, settings.literal)
         self.fine_tree = PrefixTree(graph, labels[:n_fine], None, settings.literal)
-        require_competing(self.tree)
+        graph.check_competing({*self.tree.block_group} - {EOP})
         self.register_buffer("b", torch.tensor(0.0))  # the average baseline b(r) of Eq. 5: a running mean
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
@@ -94,15 +94,6 @@ class PathHead(nn.Module):
             "path": path,
             "path_log_probs": self.fine_tree.path_log_probs(slot_logp),
         }
-
-
-def require_competing(tree: PrefixTree) -> None:
-    """Raises GraphError naming groups of the tree whose members do not compete: its paths would not sum to 1."""
-    if wrong := {g for g in tree.block_group if g != EOP and not tree.graph.exclusive[g]}:
-        names = ", ".join(map(repr, sorted(wrong)))
-        raise GraphError(
-            f"{tree.graph.name}: a sample with one label needs groups that compete; `exclusive: false`: {names}"
-        )
 
 
 # -- the objectives: (head, features [B, d], y [B], tree, through) -> scalar ------------------------------------------

@@ -19,7 +19,6 @@ The decoder gives slot log-probabilities [B, E], the log of p(u | v, question), 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -121,12 +120,7 @@ class PrefixTree(nn.Module):
         super().__init__()
         self.graph, self.labels, self.literal = graph, list(labels), literal
         self.n_evaluated = len(labels) if n_evaluated is None else n_evaluated
-        if not labels:
-            raise GraphError(f"{graph.name}: a prefix tree needs at least one label")
-        if unknown := [v for v in labels if v not in graph.parents or v == graph.root]:
-            raise GraphError(f"{graph.name}: the graph has no label node {', '.join(map(repr, unknown))}")
-        if twice := [v for v, times in Counter(labels).items() if times > 1]:
-            raise GraphError(f"{graph.name}: given twice as a label: {', '.join(map(repr, twice))}")
+        graph.check_labels(labels)
         self.legal = set(labels).union(*(graph.ancestors(v) for v in labels))  # the nodes of all these paths
         tree = grow(graph, self.labels, self.n_evaluated, literal, cap)
         self.levels, self.block_group = tree.levels, tree.block_group

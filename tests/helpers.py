@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 import torch
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from labelaug_core.data import Split, Task
 from labelaug_core.decoder import PathDecoder
@@ -73,6 +73,23 @@ def random_graphs(draw, inner_labels: bool = True, exclusive: bool = True, one_g
         {"fine": fine, "coarse": coarse, "none": []}[draw(st.sampled_from(["fine", "coarse", "none"]))].append(v)
     labels = {"fine": {"nodes": fine}} | ({"coarse": {"nodes": coarse}} if coarse else {})
     return graph_from_dict({"root": "root", "groups": groups, "labels": labels}, "random.yaml")
+
+
+def some_labels(data, graph: LabelGraph, evaluated: int = 1) -> tuple[list[str], int]:
+    """Labels of a graph in any order (nested ones are welcome), and how many are evaluated, at least so many."""
+    labels = data.draw(st.lists(st.sampled_from(graph.label_nodes()), min_size=1, unique=True), label="labels")
+    return labels, data.draw(st.integers(evaluated, len(labels)), label="evaluated")
+
+
+def learn(head: nn.Module, x: Tensor, y: Tensor, steps: int, lr: float) -> None:
+    """Train a head on one batch, again and again."""
+    optimizer = torch.optim.Adam(head.parameters(), lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = head.loss(x, y)
+        assert loss.isfinite()
+        loss.backward()
+        optimizer.step()
 
 
 def make_decoder(graph: LabelGraph, seed: int = 0, d: int = 5, hidden: int = 6) -> PathDecoder:

@@ -304,24 +304,12 @@ def check_whole(graph: LabelGraph) -> None:
     assert set(graph.exclusive) == set(graph.group.values())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_graphs_load_and_say_where_they_come_from(name):
+@pytest.mark.parametrize("name", sorted(p.stem for p in GRAPHS.glob("*.yaml")))
+def test_shipped_graphs_are_whole_and_say_where_they_come_from(name):
     graph = load_graph(name)
     check_whole(graph)
     assert graph.name == name and graph.sources
     assert all(graph.question[g].endswith("?") for g in graph.exclusive)
-
-
-def test_no_graph_is_shipped_untested():
-    assert set(SHIPPED) <= {p.stem for p in GRAPHS.glob("*.yaml")}
-    for file in GRAPHS.glob("*.yaml"):
-        check_whole(load_graph(file))
-
-
-def test_sizes_of_the_label_sets():
-    sizes = {name: {d: len(c) for d, c in load_graph(name).labels.items()} for name in SHIPPED}
-    assert sizes["pet"] == {"oxford-iiit-pet": 37, "dogs-vs-cats": 2}
-    assert sizes["flower"] == {"flowers-102": 102, "flowers-17": 17}
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.36, 0.63, 1.0])
@@ -347,17 +335,6 @@ def test_trim_leaves_random_graphs_whole(graph):
         assert small.labels == graph.labels
         check_whole(small)
     assert small.augmented == []
-
-
-def test_trim_leaves_no_dead_end():
-    """A > B > y and root > y: without B, A would lead to nothing."""
-    groups = {
-        "a": {"nodes": {"A": ["root"]}},
-        "b": {"nodes": {"B": ["A"]}},
-        "c": {"nodes": {"y": ["root", "B"]}},
-    }
-    graph = build({"root": "root", "groups": groups, "labels": {"d": {"nodes": ["y"]}}})
-    check_whole(trim(graph, 0.5))
 
 
 def test_trim_refuses_what_is_no_fraction():

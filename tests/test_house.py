@@ -71,3 +71,13 @@ def test_each_equation_definition_and_algorithm_has_one_home():
                 for number in filter(None, found.groups()[1:]):
                     homes.setdefault(found[1] + number, []).append(f"{file.name}:{node.name}")
     assert sorted(homes) == sorted(PAPER) and {k: v for k, v in homes.items() if len(v) > 1} == {}
+
+
+@pytest.mark.parametrize("page", ["guarantees", "your_data"])
+def test_each_promise_of_a_page_cites_a_test_that_exists(page):
+    tests = {f.name: re.findall(r"^def (test_\w+)", f.read_text(), re.M) for f in Path(__file__).parent.glob("*.py")}
+    text = (Path(__file__).parents[1] / "notebooks" / f"{page}.md").read_text(encoding="utf-8")
+    cited = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", text)
+    assert [c for c in cited if c[0] not in tests or (c[1] and c[1] not in tests[c[0]])] == []
+    promises = [block.splitlines()[2:] for block in re.findall(r"^\|(?:.*\n\|)+.*", text, re.M)]  # without the head
+    assert sum(map(len, promises)) > 30 and [row for rows in promises for row in rows if "`test_" not in row] == []

@@ -2,11 +2,9 @@
 
 import json
 import os
-import re
 import tempfile
 import time
 import unicodedata
-from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -410,17 +408,3 @@ def test_names_of_any_script_get_an_installed_font_or_a_note():
         with pytest.warns(UserWarning, match=f"no installed font has '.*{nowhere}'.*install one"):
             draw_graph(small_graph(fine=same(nowhere, "猫"), coarse=same("b")))
     plt.close("all")
-
-
-# ---- the page of the book ---------------------------------------------------------------------------------------
-
-
-def test_the_page_on_your_own_data_cites_tests_that_exist():
-    page = (Path(__file__).parents[1] / "notebooks" / "your_data.md").read_text(encoding="utf-8")
-    cited = re.findall(r"`(test_\w+\.py)::(\w+)`", page)
-    known = {
-        file.name: re.findall(r"^def (test_\w+)", file.read_text(), re.M) for file in Path(__file__).parent.glob("*.py")
-    }
-    assert [(file, test) for file, test in cited if test not in known.get(file, ())] == []
-    rows = [line for line in page.splitlines() if line.startswith("| ") and line[2:5] not in ("---", "Wha")]
-    assert len(rows) > 30 and [row for row in rows if "`test_" not in row] == []

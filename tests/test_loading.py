@@ -158,7 +158,7 @@ def killed_settings(method: str) -> dict:
     """A small cell whose encoder has batch norm and whose loss draws numbers."""
     settings = json.loads(json.dumps(profiles.cell_settings("toy", "critters", "fusion", method)))
     settings["data"] |= {"n_fine": 6, "n_coarse": 4, "n_test": 4}
-    settings["encoder"] |= {"width": 8}
+    settings["encoder"] |= {"width": 8, "tune": "all"}
     settings["training"] |= {"steps": 30, "eval_every": 3, "trunk": 16, "checkpoint": True, "crop": 0.7, "colour": 0.2}
     return settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import build, make_decoder, make_features, random_graphs, simple_paths, ten
+from helpers import build, learn, make_decoder, make_features, random_graphs, simple_paths, ten
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -286,13 +286,7 @@ def test_one_batch_is_learned_by_heart(options):
     y = torch.arange(14).repeat(2)
     x = torch.randn(28, 8)
     before = accuracy(head, x, y)[2]
-    optimizer = torch.optim.AdamW(head.parameters(), lr=2e-2)
-    for _ in range(150):
-        optimizer.zero_grad()
-        loss = head.loss(x, y)
-        assert loss.isfinite()
-        loss.backward()
-        optimizer.step()
+    learn(head, x, y, steps=150, lr=2e-2)
     exact, decoded, after = accuracy(head, x, y)
     assert exact > 0.99
     assert (
@@ -301,52 +295,36 @@ def test_one_batch_is_learned_by_heart(options):
     assert after < 0.5 * before
 
 
-def test_algorithm_1_is_the_expected_reward_objective_by_enumeration(monkeypatch):
-    """Sample every path in turn: the mean of Algorithm 1's gradients is the exact objective's gradient."""
-    graph = build()
-    head = make_head(graph, alpha=0.7, beta=1.3).double().eval()
-    exact = make_head(graph, alpha=0.7, beta=1.3, objective="expected-reward").double()
+def check_by_enumeration(monkeypatch, graph: LabelGraph, y: torch.Tensor, is_coarse: bool = False, **options) -> None:
+    """Sample every path in turn, for the one uncertain sample, the first: the mean of Algorithm 1's gradients is the
+    exact objective's gradient."""
+    head = make_head(graph, **options).double().eval()
+    exact = make_head(graph, objective="expected-reward", **options).double()
     exact.load_state_dict(head.state_dict())
     head.b.fill_(0.4)  # any baseline
-    x, y = make_features(3, d=8), torch.tensor([0, 1, 2])  # one uncertain sample, Brit
-    weights = list(head.parameters())
-    expected = torch.autograd.grad(exact.loss(x, y), list(exact.parameters()))
-    with torch.no_grad():
-        chance = head.fine_tree.path_log_probs(head.decoder.slot_log_probs(x[:1], head.fine_tree))[0].exp()
-    total = [torch.zeros_like(w) for w in weights]
-    tree = head.fine_tree
-    for p in range(len(tree.paths)):
+    x, tree = make_features(len(y), d=8), head.tree if is_coarse else head.fine_tree
+    expected = torch.autograd.grad(exact.loss(x, y, is_coarse), list(exact.parameters()))
+    chance = tree.path_log_probs(head.decoder.slot_log_probs(x[:1], tree))[0].exp().detach()
+    total = [torch.zeros_like(g) for g in expected]
+    for p in tree.complete.nonzero()[:, 0].tolist():
         monkeypatch.setattr(head.decoder, "sample", lambda x, tree, tokens, p=p: torch.tensor([p]))
-        for t, g in zip(total, torch.autograd.grad(head.loss(x, y), weights), strict=True):
-            t += chance[p] * g
+        grads = torch.autograd.grad(head.loss(x, y, is_coarse), list(head.parameters()))
+        total = [t + chance[p] * g for t, g in zip(total, grads, strict=True)]
     for a, b in zip(total, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-8, rtol=1e-6)
+
+
+def test_algorithm_1_is_the_expected_reward_objective_by_enumeration(monkeypatch):
+    check_by_enumeration(monkeypatch, build(), torch.tensor([0, 1, 2]), alpha=0.7, beta=1.3)  # Brit is uncertain
 
 
 def test_an_uncertain_inner_label_is_rewarded_the_same_by_both_objectives(monkeypatch):
     """Brit, in two colours and with varieties below it, is a coarse label here: to it, or through it?"""
     data = ten()
     data["groups"]["variety"] = {"below": "Brit", "nodes": ["Old Brit", "New Brit"]}
-    data["labels"] = {
-        "fine": {"nodes": ["Old Brit", "New Brit", "Coon", "Pug"]},
-        "coarse": {"nodes": ["Brit"]},
-    }
+    data["labels"] = {"fine": {"nodes": ["Old Brit", "New Brit", "Coon", "Pug"]}, "coarse": {"nodes": ["Brit"]}}
     graph = build(data)
-    head = make_head(graph).double().eval()
-    exact = make_head(graph, objective="expected-reward").double()
-    exact.load_state_dict(head.state_dict())
-    x, y = make_features(1, d=8), torch.tensor([head.tree.labels.index("Brit")])
-    expected = torch.autograd.grad(exact.loss(x, y, is_coarse=True), list(exact.parameters()))
-    chance = head.tree.path_log_probs(head.decoder.slot_log_probs(x, head.tree))[0].exp().detach()
-    total = [torch.zeros_like(w) for w in expected]
-    for p in head.tree.complete.nonzero()[:, 0].tolist():
-        monkeypatch.setattr(head.decoder, "sample", lambda x, tree, tokens, p=p: torch.tensor([p]))
-        for t, g in zip(
-            total, torch.autograd.grad(head.loss(x, y, is_coarse=True), list(head.parameters())), strict=True
-        ):
-            t += chance[p] * g
-    for a, b in zip(total, expected, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-8, rtol=1e-6)
+    check_by_enumeration(monkeypatch, graph, torch.tensor([graph.label_nodes().index("Brit")]), is_coarse=True)
 
 
 @pytest.mark.parametrize("options", [{}, {"r_tf": 0.0}, {"coarse": "reward"}, {"literal": True}], ids=str)
@@ -424,13 +402,6 @@ def test_fine_samples_are_scored_as_they_are_evaluated():
     torch.testing.assert_close(head.loss(x, y), torch.nn.functional.nll_loss(head.log_probs(x), y))
 
 
-def test_log_probs_are_a_distribution_over_the_fine_labels():
-    head = make_head(load_graph("critters"))
-    logp = head.log_probs(torch.randn(5, 8))
-    assert logp.shape == (5, 14)
-    torch.testing.assert_close(logp.exp().sum(1), torch.ones(5))
-
-
 def test_unknown_settings_are_refused_all_at_once():
     with pytest.raises(ValueError, match="objective must be one of .*, got 'alg1'; minibatch .*'max'; coin .*; coarse"):
         PathSettings(objective="alg1", minibatch="max", coin="toss", coarse="go")
@@ -454,11 +425,7 @@ def test_a_label_above_another_label_is_learned(objective):
     head = make_head(build(data), objective=objective)
     y = torch.arange(3).repeat(20)
     x = torch.nn.functional.one_hot(y, 8).float() + 0.1 * torch.randn(60, 8)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=2e-2)
-    for _ in range(100):
-        optimizer.zero_grad()
-        head.loss(x, y).backward()
-        optimizer.step()
+    learn(head, x, y, steps=100, lr=2e-2)
     exact, decoded, nll = accuracy(head, x, y)
     assert exact == decoded == 1.0 and nll < 0.1
 

@@ -16,7 +16,7 @@ from companion.heads.estimators import ESTIMATORS, EstimatorHead, surrogate
 from companion.heads.hiclass_head import HiclassHead
 from companion.methods import METHODS
 from companion.scoring import OneLabel
-from helpers import build, random_graphs, simple_paths, ten
+from helpers import build, learn, random_graphs, simple_paths, ten
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -396,11 +396,7 @@ def test_a_label_above_another_evaluated_one_can_be_learned(head):
     graph, labels, n_fine = nested()
     torch.manual_seed(0)
     model, y = head(graph, labels, n_fine, 4), torch.arange(4)
-    optimizer = torch.optim.Adam(model.parameters(), 0.1)
-    for _ in range(100):
-        optimizer.zero_grad()
-        model.loss(torch.eye(4), y).backward()
-        optimizer.step()
+    learn(model, torch.eye(4), y, steps=100, lr=0.1)
     logp = model.predictions(torch.eye(4))["log_probs"]
     torch.testing.assert_close(logp.exp().sum(1), torch.ones(4))
     assert logp.argmax(1).tolist() == y.tolist() and logp.exp().diagonal().min() > 0.6

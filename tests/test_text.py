@@ -5,7 +5,6 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from companion.datasets import notes
 from companion.heads.several_labels import FlatHead, PathsHead, SetHead, log_not
 from companion.records.profiles import cell_settings
 from companion.runs import fit_method, load_task, run_seed
@@ -44,24 +43,6 @@ def small():
 
 def archive_sets(fine: np.ndarray) -> np.ndarray:
     return np.stack([fine[:, :2].any(1), fine[:, 2:].any(1)], axis=1)
-
-
-def test_path_likelihood_sums_to_one_and_a_coarse_sample_is_its_marginal(small):
-    torch.manual_seed(0)
-    head, f = PathsHead(*small, d=5, hidden=6).double(), torch.randn(1, 5, dtype=torch.double)
-
-    def p(row, is_coarse):
-        return torch.exp(-head.loss(f, torch.tensor([row]), is_coarse)).item()
-
-    rows = [r for r in product([False, True], repeat=6) if r[4] >= (r[0] | r[1]) and r[5] >= (r[2] | r[3])]
-    assert sum(p(r, False) for r in rows) == pytest.approx(1, abs=1e-5)
-    for above in product([False, True], repeat=2):
-        assert p([False] * 4 + list(above), True) == pytest.approx(
-            sum(p(r, False) for r in rows if r[4:] == above), abs=1e-5
-        )
-    logp = head.log_probs(f)[0]
-    for k in range(4):  # the product of its steps is a category's marginal
-        assert logp[k].exp().item() == pytest.approx(sum(p(r, False) for r in rows if r[k]), abs=1e-5)
 
 
 @st.composite
@@ -267,12 +248,6 @@ def test_tune_last_trains_the_last_layer_after_the_frozen_arm(tmp_path, monkeypa
     _, _, moved = run_seed(given, task, 0)
     assert not torch.equal(moved.encoder.layer.output.dense.weight, still.encoder.layer.output.dense.weight)
     assert record["parameters"] > 1_700_000
-
-
-def test_notes_append_and_are_the_same_again():
-    every = load_graph("notes").label_nodes("notes")
-    (few, _), (many, labels) = notes.write(5, 1, every), notes.write(9, 1, every)
-    assert many[:5] == few and all(1 <= len(set(c)) == len(c) <= 3 for c in labels)
 
 
 @pytest.fixture(scope="module")

@@ -187,15 +187,12 @@ def test_pseudo_labels_that_contradict_the_coarse_label_are_dropped():
 
 
 def test_label_set_marks_the_nodes_of_all_paths():
-    graph = load_graph("pet")
-    head = LabelSetHead(graph, graph.label_nodes("oxford-iiit-pet"), 37, 8)
-    present = {
-        graph.nodes[i]
-        for i in head.target[graph.label_nodes("oxford-iiit-pet").index("British Shorthair")].nonzero()[:, 0]
-    }
-    assert present == {"animal", "British Shorthair"} | graph.ancestors("British Shorthair")
-    ignoring = LabelSetHead(graph, graph.label_nodes("oxford-iiit-pet"), 37, 8, uncertain="ignore")
-    weights = ignoring.weight[graph.label_nodes("oxford-iiit-pet").index("British Shorthair")]
+    graph, breed = load_graph("pet"), "British Shorthair"
+    breeds = graph.label_nodes("oxford-iiit-pet")
+    row = breeds.index(breed)
+    target = LabelSetHead(graph, breeds, 37, 8).target[row]
+    assert {graph.nodes[i] for i in target.nonzero()[:, 0]} == {breed} | graph.ancestors(breed)
+    weights = LabelSetHead(graph, breeds, 37, 8, uncertain="ignore").weight[row]
     assert weights[graph.index["Tabby-Color"]] == 0 and weights[graph.index["Shorthair"]] == 1
 
 

@@ -91,7 +91,7 @@ def _quoted(name: str) -> str:
     return name if plain else json.dumps(name, ensure_ascii=False)
 
 
-def match_names(fine: list[str], coarse: list[str], coarse_set: str = "coarse"):
+def match_names(fine: list[str], coarse: list[str]):
     """-> (node of every coarse class, parent of every node that has one, why it has it).
 
     A coarse class sits on the node of the fine class of the same spelling (normalised), else of the same words in the
@@ -110,7 +110,7 @@ def match_names(fine: list[str], coarse: list[str], coarse_set: str = "coarse"):
         same = same if len(same) == 1 and same[0] not in node.values() else [c]
         node[c] = spelled.get(normalise(c), same[0])
         if is_vague(c) and normalise(c) in spelled:
-            node[c] = f"{c} ({coarse_set})"
+            node[c] = f"{c} (coarse)"
             while normalise(node[c]) in taken:
                 node[c] += "'"
     own = {c: v for c, v in node.items() if v not in fine}  # not shared
@@ -133,13 +133,7 @@ def vague_pairs(graph: LabelGraph, fine: str, coarse: str) -> list[tuple[str, st
     return [(f, c) for f, v, c, w in pairs if is_vague(f) and v != w and loose & {v, w}]
 
 
-def draft_graph(
-    fine_names: list[str],
-    coarse_names: list[str],
-    path: str | Path,
-    fine: str = "fine",
-    coarse: str = "coarse",
-) -> LabelGraph:
+def draft_graph(fine_names: list[str], coarse_names: list[str], path: str | Path) -> LabelGraph:
     """A first graph out of two datasets' class names, written to `path` (YAML) for the reader to edit.
 
     See match_names for the rules; what they do not place hangs below a node `unplaced` under the root. An existing
@@ -152,18 +146,18 @@ def draft_graph(
         raise DataError(f"{path} exists already and is not overwritten; edit it, or draft to another name")
     if path.suffix not in (".yaml", ".yml"):
         raise DataError(f"{path}: a graph file ends in .yaml")
-    for dataset, names in ((fine, fine_names), (coarse, coarse_names)):
+    for dataset, names in (("fine", fine_names), ("coarse", coarse_names)):
         if not names:
             raise DataError(f"draft_graph: {dataset}: no class")
         if twice := [repr(n) for n, times in Counter(map(normalise, names)).items() if times > 1]:
             raise DataError(f"draft_graph: {dataset}: a class is given twice: {listed(twice)}")
-    if UNPLACED in taken or fine == coarse:
-        raise DataError(f"draft_graph: no class may be named {UNPLACED!r}, and the datasets need two names")
+    if UNPLACED in taken:
+        raise DataError(f"draft_graph: no class may be named {UNPLACED!r}")
     root = next(r for r in ROOTS if r not in taken)
-    node, parent, why = match_names(fine_names, coarse_names, coarse)
+    node, parent, why = match_names(fine_names, coarse_names)
     nodes = list(dict.fromkeys([*fine_names, *node.values()]))
     shared = {v for v in node.values() if v in fine_names}
-    asked = {v: f"   # a question: is it the {c!r} of {fine}?" for c, v in node.items() if v not in (c, *fine_names)}
+    asked = {v: f"   # a question: is it the {c!r} of fine?" for c, v in node.items() if v not in (c, *fine_names)}
     kinds = [v for v in nodes if v not in parent and (v in shared or v in parent.values())]
     loose = [v for v in nodes if v not in parent and v not in kinds]
     lines = [HEAD.replace("ROOT", root), f"name: {_quoted(path.stem)}", f"root: {root}", "", "groups:"]
@@ -175,9 +169,9 @@ def draft_graph(
     if loose:
         lines += ["", "  unplaced class:", "    question: Which of the unplaced classes is it?"]
         lines += [f"    below: {UNPLACED}", "    nodes:", *(f"      - {_quoted(v)}{asked.get(v, '')}" for v in loose)]
-    lines += ["", "labels:   # class of the dataset: its node", f"  {_quoted(fine)}:", "    nodes:"]
+    lines += ["", "labels:   # class of the dataset: its node", "  fine:", "    nodes:"]
     lines += [f"      {_quoted(v)}: {_quoted(v)}" for v in fine_names]
-    lines += [f"  {_quoted(coarse)}:", "    nodes:"]
+    lines += ["  coarse:", "    nodes:"]
     lines += [f"      {_quoted(c)}: {_quoted(v)}" + "   # in both" * (v in shared) for c, v in node.items()]
     text = "\n".join(lines) + "\n"
     graph = graph_from_dict(yaml.safe_load(text), path.name)

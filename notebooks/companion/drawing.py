@@ -77,9 +77,8 @@ def _arrow(ax, *points, color: str = GREY, dashed: bool = False) -> None:
 
 def _places(graph: LabelGraph, nodes: list[str], sideways: bool) -> dict[str, tuple[float, float]]:
     """A node's row is its longest distance from the root; inside a row, groups stay together."""
-    depth, at, x = {}, {}, 0.0
-    for v in nx.topological_sort(graph.networkx):
-        depth[v] = max((depth[p] + 1 for p in graph.parents[v]), default=0)
+    depth = {v: d for d, level in enumerate(nx.topological_generations(graph.networkx)) for v in level}
+    at, x = {}, 0.0
     for d in sorted({depth[v] for v in nodes}):
         row, cursor, middles, last = [v for v in nodes if depth[v] == d], 0.0, [], None
         for v in row:

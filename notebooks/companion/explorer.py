@@ -30,9 +30,8 @@ def data_uri(image: np.ndarray, side: int = 96) -> str:
 
 def graph_data(tree: PrefixTree) -> dict:
     """What the page draws: nodes (name, group, depth, kind), each group's question, and all paths as node indices."""
-    graph, depth = tree.graph, {}
-    for v in nx.topological_sort(graph.networkx):
-        depth[v] = max((depth[p] + 1 for p in graph.parents[v]), default=0)
+    graph = tree.graph
+    depth = {v: d for d, level in enumerate(nx.topological_generations(graph.networkx)) for v in level}
     nodes = [v for v in graph.nodes if v in tree.legal]
     kind = {v: "label" for v in tree.labels} | {graph.root: "root"}
     index, groups = {v: i for i, v in enumerate(nodes)}, dict.fromkeys(graph.group[v] for v in nodes[1:])

@@ -11,14 +11,14 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from companion.drawing import draw_steps
 from companion.interpret import VERDICTS
 from companion.records.profiles import RecordError
 from labelaug_core.cache import write_files
 from labelaug_core.explain import Explanation
-from labelaug_core.images import centre_square
+from labelaug_core.images import centre_square, decode, unreadable
 
 COLUMNS = ["group", "node", "image", "rater", "verdict"]
 
@@ -129,10 +129,11 @@ def explorer(images: np.ndarray, names: list[str], explain_one: Callable[[np.nda
 
     def read(change):
         try:
-            with Image.open(io.BytesIO(change["new"][0]["content"])) as file:
-                show(centre_square(ImageOps.exif_transpose(file).convert("RGB"), images.shape[1]))
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            told.value = f"This file cannot be read as an image ({type(error).__name__}); choose another."
+            image = decode(io.BytesIO(change["new"][0]["content"]))
+        except Exception as error:  # Pillow's readers raise many kinds
+            told.value = f"This file {unreadable(error)}; choose another."
+        else:
+            show(centre_square(image, images.shape[1]))
 
     pick.observe(lambda change: show(images[change["new"]]), "value")
     upload.observe(read, "value")

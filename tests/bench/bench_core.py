@@ -274,7 +274,7 @@ def large(sizes: tuple[int, ...], rounds: int, batch: int = 64, d: int = 1280, h
                     tree, decoder.slot_log_probs(f, tree)
                 )
             decoded = race(contestants, rounds)
-        at = {"labels": n, "nodes": len(graph.nodes), "paths": sum(edges.n_paths[y] for y in labels), "batch": batch}
+        at = {"labels": n, "nodes": len(graph.nodes), "paths": sum(graph.n_paths[y] for y in labels), "batch": batch}
         at["adjacency_mb"] = round(sum(b.nbytes for b in edges.buffers()) / 1e6, 2)
         rows += [{"what": "decoding"} | at | row for row in decoded]
         steps = {"FFN": training_step(ffn, n, x), "sampled paths": training_step(ours.train(), n, x)}

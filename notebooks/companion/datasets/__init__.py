@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from labelaug_core.cache import cache_folder, progress, write_files
+from labelaug_core.cache import computed_once, progress
 from labelaug_core.data import (
     DataError,
     ImageFiles,
@@ -74,21 +73,14 @@ def looks_tested(key: str, images: Sequence, tested: Sequence) -> np.ndarray:
     """
     from labelaug_core.joining import duplicates  # here: the toys wait for no pandas
 
-    found = cache_folder() / f"copies-{content_hash(key, len(images), len(tested), duplicates.THRESHOLD)}.npy"
-    try:
-        copies = np.load(found, allow_pickle=False)
-        if copies.shape == (len(images),) and copies.dtype == np.bool_:
-            return copies
-    except Exception:  # none, or damaged: numpy raises many kinds
-        pass
-    pictures = progress([*images, *tested], "hashing images")
-    hashes = [duplicates.phash(open_image(i) if isinstance(i, Path) else Image.fromarray(i)) for i in pictures]
-    hashes, tests = np.split(np.array(hashes, dtype=np.uint64), [len(images)])
-    copies = np.isin(np.arange(len(images)), duplicates.close(hashes, tests, duplicates.THRESHOLD)[0])
-    buffer = io.BytesIO()
-    np.save(buffer, copies, allow_pickle=False)
-    write_files({found: buffer.getvalue()})
-    return copies
+    def found() -> Iterator[np.ndarray]:
+        pictures = progress([*images, *tested], "hashing images")
+        hashes = [duplicates.phash(open_image(i) if isinstance(i, Path) else Image.fromarray(i)) for i in pictures]
+        hashes, tests = np.split(np.array(hashes, dtype=np.uint64), [len(images)])
+        yield np.isin(np.arange(len(images)), duplicates.close(hashes, tests, duplicates.THRESHOLD)[0])
+
+    name = f"copies-{content_hash(key, len(images), len(tested), duplicates.THRESHOLD)}"
+    return computed_once(name, (len(images),), np.bool_, found)
 
 
 def without_copies(files: list[Path], names: list[str], tested: list[Path]) -> tuple[list[Path], list[str]]:

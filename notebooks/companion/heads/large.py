@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
-from functools import cached_property
 
 import networkx as nx
 import torch
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 
 from labelaug_core.block_softmax import block_log_softmax, block_logsumexp
 from labelaug_core.decoder import PathDecoder
-from labelaug_core.graph import GraphError, LabelGraph
+from labelaug_core.graph import LabelGraph
 
 
 class Edges(nn.Module):
@@ -35,12 +33,7 @@ class Edges(nn.Module):
     def __init__(self, graph: LabelGraph, labels: list[str], n_evaluated: int | None = None):
         super().__init__()
         self.graph, self.labels = graph, list(labels)
-        if unknown := [v for v in labels if v not in graph.parents or v == graph.root]:
-            raise GraphError(f"{graph.name}: the graph has no label node {', '.join(map(repr, unknown))}")
-        if twice := [v for v, times in Counter(labels).items() if times > 1]:
-            raise GraphError(f"{graph.name}: given twice as a label: {', '.join(map(repr, twice))}")
-        if not self.labels:
-            raise GraphError(f"{graph.name}: edges need at least one label to lead to")
+        graph.check_labels(labels)
         evaluated = set(self.labels[:n_evaluated])
         class_of, leads = {v: i for i, v in enumerate(labels)}, set()  # leads: to a label below
         for v in reversed(list(nx.topological_sort(graph.networkx))):
@@ -68,23 +61,15 @@ class Edges(nn.Module):
         for name, values in tensors.items():
             self.register_buffer(name, values, persistent=False)
 
-    @cached_property
-    def n_paths(self) -> dict[str, int]:
-        """How many paths lead from the root to each node, exactly: dynamic programming in one pass."""
-        counts = {self.graph.root: 1}
-        for v in nx.topological_sort(self.graph.networkx):
-            counts.setdefault(v, sum(counts[p] for p in self.graph.parents[v]))
-        return counts
-
     def path(self, label: str, i: int) -> list[int]:
-        """Path number i < n_paths[label] to the label: its nodes from the root on, and <eop> where a path may stop."""
+        """Path number i of n_paths[label]: its nodes from the root on, and <eop> where a path may stop."""
         v, path = label, [self.graph.index[label]]
         ends = [len(self.graph.nodes)] if self.stops[path[0]] else []
         while v != self.graph.root:
             for parent in self.graph.parents[v]:
-                if i < self.n_paths[parent]:
+                if i < self.graph.n_paths[parent]:
                     break
-                i -= self.n_paths[parent]
+                i -= self.graph.n_paths[parent]
             v = parent
             path.append(self.graph.index[v])
         return path[::-1] + ends
@@ -208,12 +193,7 @@ class SampledPathHead(nn.Module):
         self.edges, self.fine_edges = Edges(graph, labels, n_fine), Edges(graph, labels[:n_fine])
         self.k, self.width = k, width
         names = graph.nodes  # a new list at each call
-        asked = {graph.group[names[v]] for v in self.edges.child.unique().tolist() if v < len(names)}
-        if wrong := {g for g in asked if not graph.exclusive[g]}:
-            names = ", ".join(map(repr, sorted(wrong)))
-            raise GraphError(
-                f"{graph.name}: a sample with one label needs groups that compete; `exclusive: false`: {names}"
-            )
+        graph.check_competing({graph.group[names[v]] for v in self.edges.child.unique().tolist() if v < len(names)})
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
         """-log p(label | x), of a coarse label that it is reached: features [B, d], y [B] label indices -> scalar.
@@ -225,7 +205,7 @@ class SampledPathHead(nn.Module):
         rng = random.Random(int(torch.randint(2**62, ())))
         paths, owner, weight = [], [], []
         for b, label in enumerate(edges.labels[c] for c in y.tolist()):
-            n = edges.n_paths[label]
+            n = edges.graph.n_paths[label]
             drawn = range(n) if n <= self.k else [rng.randrange(n) for _ in range(self.k)]
             paths += [edges.path(label, i) for i in drawn]
             owner += [b] * len(drawn)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import sys
 
+import pandas as pd
+
 from companion.records import profiles, store
 
 TABLES = {"cells": "Tables 2 and 3", "ablations": "Table 4"}
+COLUMNS = "table group cells ran data step hours device".split()
 
 
 def hours(profile: str, trial: str) -> list[dict]:
@@ -22,9 +25,8 @@ def hours(profile: str, trial: str) -> list[dict]:
         for part, table in TABLES.items():
             cells, found, wanted = profiles.cells(profile, group, part), [], 0
             for cell in cells:
-                wanted += profiles.cell_settings(profile, **cell)["training"]["steps"] * profiles.seed_count(
-                    profile, group
-                )
+                steps = profiles.cell_settings(profile, **cell)["training"]["steps"]
+                wanted += steps * profiles.seed_count(profile, group)
                 try:
                     runs = store.read(folder, profiles.cell_name(**cell)).runs
                 except profiles.RecordError:  # this trial left it out
@@ -32,41 +34,21 @@ def hours(profile: str, trial: str) -> list[dict]:
                 found += [(run["seconds_a_step"], run["device"]) for run in runs.values()]
             if cells and found:
                 data, step = (sum(s[k] for s, _ in found) / len(found) for k in ("data", "all"))
-                row = {
-                    "table": table,
-                    "group": group,
-                    "cells": len(cells),
-                    "ran": len(found),
-                    "data": data,
-                    "step": step,
-                }
-                rows.append(row | {"hours": wanted * step / 3600, "device": found[0][1]})
+                row = {"table": table, "group": group, "cells": len(cells), "ran": len(found), "data": data}
+                rows.append(row | {"step": step, "hours": wanted * step / 3600, "device": found[0][1]})
     return rows
 
 
 def lines(profile: str, trial: str) -> list[str]:
     """The rows as a table of text, and what they were measured on."""
-    rows = hours(profile, trial)
-    shown = [("table", "group", "cells", "ran", "data s", "step s", "hours")]
-    shown += [
-        (
-            r["table"],
-            r["group"],
-            str(r["cells"]),
-            str(r["ran"]),
-            f"{r['data']:.3f}",
-            f"{r['step']:.3f}",
-            f"{r['hours']:.1f}",
-        )
-        for r in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    text = ["  ".join(x.ljust(w) for x, w in zip(row, widths, strict=True)).rstrip() for row in shown]
+    frame = pd.DataFrame(hours(profile, trial), columns=COLUMNS)
+    shown = frame.drop(columns="device").rename(columns={"data": "data s", "step": "step s"})
+    forms = {"data s": "{:.3f}".format, "step s": "{:.3f}".format, "hours": "{:.1f}".format}
     settings = profiles.load_profile(trial)["training"]
     return [
-        *text,
+        *shown.to_string(index=False, formatters=forms).splitlines(),
         f"hours = steps x seconds a step x seeds of {profile}, one device, seconds as in {trial} "
-        f"(batch {settings['batch']} + {settings['coarse_batch']}) on {', '.join(sorted({r['device'] for r in rows}))}",
+        f"(batch {settings['batch']} + {settings['coarse_batch']}) on {', '.join(sorted(set(frame['device'])))}",
     ]
 
 
