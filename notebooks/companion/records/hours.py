@@ -65,7 +65,7 @@ def lines(profile: str, trial: str) -> list[str]:
     settings = profiles.load_profile(trial)["training"]
     return [
         *text,
-        f"hours = steps x seconds a step x seeds of {profile}, one device, seconds as in {trial} "
+        f"hours = steps x seconds a step x seeds of {profile}, one cell after the other, seconds as in {trial} "
         f"(batch {settings['batch']} + {settings['coarse_batch']}) on {', '.join(sorted({r['device'] for r in rows}))}",
     ]
 
