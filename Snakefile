@@ -42,10 +42,11 @@ if workflow.is_main_process:  # a job of a cluster reads this file, too, while o
     for name in TODO:
         (RESULTS / "cells" / f"{name}.done").unlink(missing_ok=True)
 REPORTS = {n: outputs for n, outputs in SPEC["reports"].items() if n.startswith("4") == (PART == "beyond")}
-GPU = (  # the first GPU (of those that a cluster gives) that no other cell of this user holds; none: the first is shared
-    "for gpu in $(echo ${{CUDA_VISIBLE_DEVICES:-$(nvidia-smi --query-gpu=index --format=csv,noheader)}} | tr , ' '); do "
-    '{{ exec 9>"${{TMPDIR:-/tmp}}/labelaug-gpu-$UID-$gpu"; }} && flock -n 9 && export CUDA_VISIBLE_DEVICES=$gpu && break; '
-    "done; "
+GPU = (  # of the GPUs (that a cluster gives) the first that no other cell of this user holds; none: they are shared
+    "held=; n=0; for gpu in $(echo ${{CUDA_VISIBLE_DEVICES:-$(nvidia-smi --query-gpu=index --format=csv,noheader)}} | tr , ' '); do "
+    '{{ exec {{lock}}>"${{TMPDIR:-/tmp}}/labelaug-gpu-$UID-$gpu"; }} && flock -n $lock && held=$held,$gpu '
+    f"&& [ $((n += 1)) = {SPEC['gpu']} ] && break; done; "
+    '[ -z "$held" ] || export CUDA_VISIBLE_DEVICES=${{held#,}}; '
 ) if SPEC.get("gpu") and shutil.which("nvidia-smi") else ""
 RUN = "TQDM_DISABLE=1 OMP_NUM_THREADS=1 papermill --no-progress-bar --log-level ERROR"
 QUIET = "2> >(sed '/IPKernelApp.*encryption/d' >&2)"  # a kernel's remark at every start

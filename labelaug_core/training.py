@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from labelaug_core.cache import progress
@@ -157,9 +158,9 @@ def train(
     (predictions, y) -> {name: value} on the validation part. The model is the latest whose criterion, one of these
     names and a share in 0..1, is within one standard error of the best: a small validation part cannot tell such models
     apart, and the best of many noisy values would be an early, lucky one. With several processes each takes its part of
-    the same global batch and draws its own dropout. checkpoint: a file for the state of the run at each evaluation,
-    from which the same call goes on; the caller deletes it. clock: gets the seconds of each step, first those in which
-    it waited for its inputs, then all of them.
+    the same global batch and draws its own dropout; all return the first one's model. checkpoint: a file for the state
+    of the run at each evaluation, from which the same call goes on; the caller deletes it. clock: gets the seconds of
+    each step, first those in which it waited for its inputs, then all of them.
     Raises TrainingError naming the step and the samples when an input or the loss is not finite, or the setting to
     lower when a GPU's memory is full; ValueError for a batch that the processes cannot share evenly.
     """
@@ -218,7 +219,7 @@ def train(
                 state.save(said, weights)
             begin = time.perf_counter()
     history[said["chosen"]]["chosen"] = True
-    model.load_state_dict(weights)
+    model.load_state_dict(broadcast(weights))  # batch norm counts in each process for itself: the first one's model
     return model, history
 
 

@@ -33,6 +33,7 @@ option = ""  # an ablation: "minibatch=sum", "graph=small", "r_tf=0.5,coin=step"
 profile = "toy"  # toy, cpu, paper
 seeds = [0]  # also 0, or "0 1"; a seed that is recorded already is not run again
 results_folder = ""  # default: results/<profile>
+processes = 0  # that share each batch; 0: one a GPU, as many as the profile's `gpu` says
 
 # %% [markdown]
 # papermill only warns of a parameter that a notebook does not have. It then runs with the default. Here a misspelt
@@ -41,7 +42,7 @@ results_folder = ""  # default: results/<profile>
 # %%
 from companion.records import profiles, store
 
-profiles.check_parameters(globals(), "group dataset method option profile seeds results_folder".split())
+profiles.check_parameters(globals(), "group dataset method option profile seeds results_folder processes".split())
 wanted = profiles.seed_list(seeds)
 name = profiles.cell_name(group, dataset, method, option)
 settings = profiles.cell_settings(profile, group, dataset, method, option)
@@ -59,7 +60,7 @@ from pathlib import Path
 
 import torch
 
-from companion.runs import load_task, run_seed
+from companion.runs import gpus, load_task, record_cell
 
 gc.freeze()  # what was imported stays: looking for garbage among it took 5 % of a run
 torch.set_num_threads(1)  # two cells run side by side; and sums in one order give the same numbers again
@@ -71,16 +72,16 @@ print("sizes:", task.sizes, "| evaluated labels:", task.n_fine, "| all labels:",
 #
 # The validation part is held out of the training data, by seed. The model is chosen on it. The test set is used once,
 # at the end (`labelaug_core/training.py`, `notebooks/companion/runs.py`).
+#
+# A cell can have several GPUs. Then each GPU has a process of its own, started by Accelerate's `notebook_launcher`. The
+# processes share each batch, so a step uses the same images as on one GPU. The first process writes the record.
 
 # %%
 results = Path(results_folder) if results_folder else profiles.OUT / "results" / profile
 todo = store.missing_seeds(results, name, settings, wanted, task.content_hash)
 if recorded := sorted(set(wanted) - set(todo)):
     print("already recorded: seeds", *recorded)
-for seed in todo:
-    run, predictions, model = run_seed(settings, task, seed)
-    store.add(results, name, settings, seed, run, predictions)
-    print(f"seed {seed}: validation {run['validation']['val_accuracy']:.3f} at step {run['validation']['step']}")
+record_cell(results, name, settings, task, todo, processes or gpus(profile, settings))
 
 # %% [markdown]
 # ## What was learned

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from companion.records import hours, profiles, store
-from companion.runs import check_settings
+from companion.runs import check_settings, gpus
 from helpers import classifier, features_task
 from test_batch import copy, environment, seeds_of, shrink  # noqa: F401  copy is a fixture
 from test_training import HEADS, SETTINGS, train
@@ -63,6 +63,49 @@ def test_two_processes_give_the_loss_curve_of_one_at_the_same_global_batch(tmp_p
         for process in two:  # one model and one history, in both processes
             for key in ("loss", "val_nll"):
                 np.testing.assert_allclose(process[name][key], one[name][key], atol=1e-4, rtol=0, err_msg=name)
+
+
+def test_two_processes_of_one_notebook_leave_the_record_of_one(copy):  # noqa: F811
+    """As papermill runs it, on the CPU; no dropout, no sampling, as above."""
+    shrink(copy, ffn={"dropout": 0.0})
+    found = []
+    for processes in (1, 2):
+        given = {"processes": processes, "seeds": [0, 1], "results_folder": str(copy / str(processes))}
+        command = ["papermill", "--no-progress-bar", "notebooks/20_train_cell.ipynb", f"{processes}.ipynb"]
+        command += ["-y", json.dumps(given)]
+        done = subprocess.run(command, cwd=copy, env=environment(copy), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert (copy / f"{processes}.ipynb").read_text().count("seed 1: validation") == 1  # the first process speaks
+        found.append(store.read(copy / str(processes), "critters__fine__ffn"))
+    one, two = found
+    assert one.settings == two.settings and one.seeds == two.seeds == [0, 1]
+    for seed in one.seeds:
+        assert two.runs[seed]["device"] == f"2 x {one.runs[seed]['device']}"
+        for a, b in zip(one.runs[seed]["history"], two.runs[seed]["history"], strict=True):
+            assert a == pytest.approx(b, abs=1e-4)
+        assert one.runs[seed]["test"] == pytest.approx(two.runs[seed]["test"], abs=1e-4)
+        np.testing.assert_array_equal(one.of(seed)["exact"], two.of(seed)["exact"])
+
+
+def test_an_error_of_one_process_ends_the_notebook_and_is_shown(copy):  # noqa: F811
+    shrink(copy, ffn={"lr": 1e30})
+    command = ["papermill", "--no-progress-bar", "notebooks/20_train_cell.ipynb", "out.ipynb", "-p", "processes", "2"]
+    done = subprocess.run(command, cwd=copy, env=environment(copy), capture_output=True, text=True)
+    assert done.returncode != 0 and "TrainingError: step" in done.stderr
+    assert not seeds_of(copy)
+
+
+def test_a_cell_is_trained_on_the_gpus_that_its_profile_asks_for_and_that_are_there(monkeypatch):
+    settings = profiles.cell_settings("paper", "pet", "fine", "ffn")
+    asked, there = profiles.load_profile("paper"), 4
+    monkeypatch.setattr("torch.cuda.device_count", lambda: there)
+    assert asked["gpu"] == 1 and gpus("paper", settings) == 1
+    monkeypatch.setitem(asked, "gpu", 2)
+    assert gpus("paper", settings) == 2
+    assert gpus("paper", settings | {"encoder": settings["encoder"] | {"tune": "frozen"}}) == 1  # no use for two
+    assert gpus("paper", settings | {"training": settings["training"] | {"cpu": True}}) == 1
+    there = 0
+    assert gpus("paper", settings) == gpus("cpu", settings) == 1
 
 
 SBATCH = r"""#!/bin/bash
@@ -179,29 +222,32 @@ def test_hours_are_steps_times_seconds_times_seeds(tmp_path, monkeypatch):
     assert text[1].endswith(f"{row['hours']:.1f}") and "on a GPU" in text[-1]
 
 
-def test_each_cell_takes_a_gpu_that_no_other_cell_holds(tmp_path):
-    """The lines of the Snakefile, with a stand-in for nvidia-smi that knows two GPUs."""
-    (tmp_path / "nvidia-smi").write_text("#!/bin/bash\nprintf '0\\n1\\n'\n")
+@pytest.mark.parametrize("each", [1, 2])
+def test_each_cell_takes_gpus_that_no_other_cell_holds(tmp_path, each):
+    """The lines of the Snakefile, with a stand-in for nvidia-smi that knows two GPUs a cell."""
+    names = [str(gpu) for gpu in range(2 * each)]
+    low, high = ",".join(names[:each]), ",".join(names[each:])
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/bash\necho {' '.join(names)} | tr ' ' '\\n'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     text = (ROOT / "Snakefile").read_text()
-    found = {"SPEC": {"gpu": 1}, "shutil": shutil, "__builtins__": {}}
+    found = {"SPEC": {"gpu": each}, "shutil": shutil, "__builtins__": {}}
     begin = text.index("GPU = (")
     given = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", given["PATH"])
         exec(text[begin : text.index("\nRUN =", begin)], found)
-    take = found["GPU"].format() + 'echo "$CUDA_VISIBLE_DEVICES"; '
+    take = "set -euo pipefail; " + found["GPU"].format() + 'echo "$CUDA_VISIBLE_DEVICES"; '
 
     def cell(wait: str, **more) -> subprocess.Popen:
         return subprocess.Popen(["bash", "-c", take + wait], env=given | more, stdout=subprocess.PIPE, text=True)
 
     first = cell("exec sleep 60")  # holds it until it ends, as papermill does
-    assert first.stdout.readline() == "0\n"
+    assert first.stdout.readline() == f"{low}\n"
     second = cell("exec sleep 60")
-    assert second.stdout.readline() == "1\n"
-    assert cell("", CUDA_VISIBLE_DEVICES="1").communicate()[0] == "1\n"  # a cluster's choice is kept
+    assert second.stdout.readline() == f"{high}\n"
+    assert cell("", CUDA_VISIBLE_DEVICES=high).communicate()[0] == f"{high}\n"  # a cluster's choice is kept
     first.kill()
     first.wait()
-    assert cell("").communicate()[0] == "0\n"
+    assert cell("").communicate()[0] == f"{low}\n"
     second.kill()
     second.wait()

@@ -196,6 +196,18 @@ def test_odd_texts_go_through(data):
     torch.testing.assert_close(out, alone, atol=1e-5, rtol=1e-4)
 
 
+def test_the_lstm_is_a_bidirectional_one_over_packed_texts():
+    torch.manual_seed(0)
+    encoder, plain = LSTMEncoder(50, 8, 6).eval(), torch.nn.LSTM(8, 6, batch_first=True, bidirectional=True)
+    weights = {f"{k}_reverse": v for k, v in encoder.from_end.state_dict().items()}
+    plain.load_state_dict(encoder.from_start.state_dict() | weights)
+    x, length = torch.randint(2, 50, (6, 9)), torch.tensor([9, 3, 1, 5, 7, 2])
+    x[torch.arange(9) >= length[:, None]] = 0
+    packed = torch.nn.utils.rnn.pack_padded_sequence(encoder.embedding(x), length, True, enforce_sorted=False)
+    states, _ = torch.nn.utils.rnn.pad_packed_sequence(plain(packed)[0], True, padding_value=-torch.inf)
+    torch.testing.assert_close(encoder(x), states.amax(1))
+
+
 def test_bert_trains(small):
     torch.manual_seed(0)
     encoder = BertEncoder(pretrained=False, frozen=False)

@@ -248,6 +248,18 @@ def test_the_paper_profile_takes_two_steps_with_random_weights():
     assert [row["step"] for row in record["history"]] == [1, 2] and len(predictions["path"]) == 4
 
 
+def test_fine_tuning_trains_every_layer_and_keeps_the_statistics_of_a_pretrained_batch_norm():
+    images = torch.from_numpy(Drawings(4, 64).images)
+    for pretrained in (True, False):
+        given = {"name": "efficientnet-lite0", "pretrained": pretrained, "tune": "all"}
+        encoder = encoders.build_encoder(given).train()
+        assert encoder.training and all(p.requires_grad for p in encoder.parameters())
+        before = {k: v.clone() for k, v in encoder.state_dict().items() if "running" in k}
+        encoder(images).sum().backward()
+        assert all(torch.equal(v, encoder.state_dict()[k]) for k, v in before.items()) == pretrained
+        assert all(p.grad is not None for p in encoder.parameters())  # also the weights and biases of batch norm
+
+
 def test_training_the_last_stage_starts_from_the_frozen_arm_and_changes_the_features(tmp_path, monkeypatch):
     """Zero steps of it would be the frozen arm: same activations, same trunk, same head."""
     monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))

@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+from accelerate import Accelerator, PartialState, notebook_launcher
+from accelerate.utils import patch_environment
 from torch import nn
 
 from companion.controls import controlled
 from companion.datasets import critters_encoder
 from companion.heads.baselines import pseudo_label
 from companion.methods import METHODS
-from companion.records.profiles import ROOT, RecordError, short_hash
+from companion.records import store
+from companion.records.profiles import ROOT, RecordError, load_profile, short_hash
 from companion.scoring import scoring_of
 from labelaug_core.cache import cache_folder, cached_features, write_files
 from labelaug_core.data import Split, Task
@@ -248,6 +251,42 @@ def run_seed(settings: dict, task: Task, seed: int) -> tuple[dict, dict[str, np.
     return run, scoring.keep(found, used.test.y, metrics, used.test.truth), fitted.model
 
 
+def record_seeds(results: Path, name: str, settings: dict, task: Task, seeds: list[int]) -> None:
+    """Train these seeds; each is in the cell's record when it has ended. Of several processes the first one writes."""
+    accelerator = Accelerator(mixed_precision="no")  # as in training; it knows of the others
+    for seed in seeds:
+        run, predictions, _ = run_seed(settings, task, seed)
+        if accelerator.is_main_process:
+            store.add(results, name, settings, seed, run, predictions)
+            chosen = run["validation"]
+            print(f"seed {seed}: validation {chosen['val_accuracy']:.3f} at step {chosen['step']}", flush=True)
+
+
+def gpus(profile: str, settings: dict) -> int:
+    """How many GPUs train a cell: as many as the profile's `gpu` says and are visible, at least 1 (or the CPU).
+
+    Features that are computed once are computed in this process, which then cannot start others on a GPU: 1.
+    """
+    if settings["training"].get("cpu") or settings["encoder"].get("tune") in ("frozen", "last"):
+        return 1
+    return max(1, min(load_profile(profile).get("gpu", 0), torch.cuda.device_count()))
+
+
+def record_cell(results: Path, name: str, settings: dict, task: Task, seeds: list[int], processes: int) -> None:
+    """`record_seeds` by one process, or by several that share each batch: on a GPU each, or all on the CPU.
+
+    Raises ValueError where several are asked for and this session has used Accelerate already, and torch's
+    ChildFailedError, which shows the error of the process that failed.
+    """
+    given = (results, name, settings, task, seeds)
+    if processes == 1 or not seeds:
+        return record_seeds(*given)
+    on_cpu = settings["training"].get("cpu", False) or not torch.cuda.device_count()
+    port = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}  # any free one: other cells train beside this one
+    with patch_environment(accelerate_use_cpu=str(on_cpu)):
+        notebook_launcher(record_seeds, given, processes, **port)
+
+
 def seconds_a_step(clock: list[tuple[float, float]]) -> dict[str, float]:
     """Medians of Fitted.clock without the first step, which also starts the workers: waiting for `data`, and `all`."""
     found = np.median(np.reshape(clock[1:] or clock or [(0.0, 0.0)], (-1, 2)), axis=0)
@@ -286,17 +325,16 @@ def seconds(settings: dict, task: Task, steps: int = 20) -> float:
 
 def environment() -> dict:
     """Device, versions and git commit of a run; what cannot be found is "unknown"."""
-    cuda = torch.cuda.is_available()
+    cuda, processes = torch.cuda.is_available(), PartialState().num_processes
     versions = {p: metadata.version(p) for p in ("torch", "numpy", "timm", "accelerate", "scikit-learn")}
     try:
         command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
         commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     except OSError:  # there is no git here
         commit = ""
+    device = torch.cuda.get_device_name() if cuda else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
     return {
-        "device": torch.cuda.get_device_name()
-        if cuda
-        else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
+        "device": f"{processes} x {device}" if processes > 1 else device,
         "versions": versions | {"python": platform.python_version()},
         "git_commit": commit or "unknown",
     }

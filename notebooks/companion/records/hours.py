@@ -47,7 +47,7 @@ def lines(profile: str, trial: str) -> list[str]:
     settings = profiles.load_profile(trial)["training"]
     return [
         *shown.to_string(index=False, formatters=forms).splitlines(),
-        f"hours = steps x seconds a step x seeds of {profile}, one device, seconds as in {trial} "
+        f"hours = steps x seconds a step x seeds of {profile}, one cell after the other, seconds as in {trial} "
         f"(batch {settings['batch']} + {settings['coarse_batch']}) on {', '.join(sorted(set(frame['device'])))}",
     ]
 

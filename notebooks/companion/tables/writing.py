@@ -51,12 +51,16 @@ def title(row) -> str:
     return plain(" · ".join(str(v) for v in (name, row.decode, option) if isinstance(v, str) and v))
 
 
+def corrected_p(p: float) -> str:
+    """' (p 0.012)'; nothing where there is none."""
+    return number(p, " (p {:.3f})").replace("p 0.000", "p < 0.001")
+
+
 def said(row) -> str:
     """A row's verdict with its p-value and, where the paper has a number, the verdict on that."""
     p = row.p_value if row.role == "control" else row.p_holm
-    shown = number(p, " (p {:.3f})").replace("p 0.000", "p < 0.001")
     role = row.role if row.role in ("control", "primary") and row.n_seeds else ""
-    return plain("; ".join(filter(None, [row.verdict + shown, role, row.paper_verdict])))
+    return plain("; ".join(filter(None, [row.verdict + corrected_p(p), role, row.paper_verdict])))
 
 
 def markdown(frame: pd.DataFrame, table: int = 3) -> str:
