@@ -212,14 +212,17 @@ def load_lite0(model: nn.Module) -> str:
 
 
 def build_encoder(settings: dict) -> nn.Module:
-    """settings: {name: small-cnn, width}, {name: lstm | bert, ...} or {name: <timm model>, pretrained, tune}.
-
-    tune: `frozen`, `last` (of it, what lies before the last stage is frozen and cached) or `all`.
+    """settings: {name: small-cnn, width}, {name: lstm, vocabulary, embedding, hidden}, {name: bert, weights, dtype,
+    pretrained} or {name: <timm model>, pretrained}; and tune: `frozen`, `last` (of it, what lies before the last stage
+    is frozen and cached) or `all`. Raises ValueError for another word.
     """
+    given, tune = {k: v for k, v in settings.items() if k not in ("name", "tune")}, settings.get("tune", "frozen")
+    if tune not in ("frozen", "last", "all"):
+        raise ValueError(f"{settings['name']}: tune must be frozen, last or all, got {tune!r}")
     if settings["name"] == "small-cnn":
         return SmallCNN(settings["width"])
     if settings["name"] in ("lstm", "bert"):
-        from labelaug_core import text_encoders
+        from labelaug_core.text_encoders import BertEncoder, LSTMEncoder
 
-        return text_encoders.build(settings)
-    return TimmEncoder(settings["name"], settings.get("pretrained", True), settings.get("tune", "frozen") != "all")
+        return LSTMEncoder(**given) if settings["name"] == "lstm" else BertEncoder(**given, frozen=tune != "all")
+    return TimmEncoder(settings["name"], settings.get("pretrained", True), tune != "all")

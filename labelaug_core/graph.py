@@ -62,17 +62,9 @@ class LabelGraph:
         """node -> its position in `nodes`."""
         return {v: i for i, v in enumerate(self.parents)}
 
-    @cached_property
-    def _children(self) -> dict[str, tuple[str, ...]]:
-        below: dict[str, list[str]] = {v: [] for v in self.parents}
-        for node, parents in self.parents.items():
-            for parent in parents:
-                below[parent].append(node)
-        return {v: tuple(c) for v, c in below.items()}
-
     def children(self, v: str) -> tuple[str, ...]:
         """The nodes right below v."""
-        return self._children[v]
+        return tuple(self.networkx[v])
 
     def blocks(self, v: str) -> dict[str, tuple[str, ...]]:
         """The questions asked at v: its children, by competing group (Sec. 3.2.4)."""

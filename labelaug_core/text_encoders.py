@@ -220,17 +220,3 @@ class LastLayer(Still):
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
             states = self.layer(x, attention_mask=real[:, None, None].expand(-1, 1, longest, -1))
         return (states.float() * real[..., None]).sum(1) / real.sum(1, keepdim=True)
-
-
-def build(settings: dict) -> nn.Module:
-    """settings: {name: lstm, vocabulary, embedding, hidden} or {name: bert, weights, pretrained, dtype, tune}.
-
-    tune: `frozen`, `last` (frozen here, its last layer is trained as a LastLayer) or `all`. Raises ValueError for
-    another one.
-    """
-    given = {k: v for k, v in settings.items() if k not in ("name", "tune")}
-    if settings["name"] == "lstm":
-        return LSTMEncoder(**given)
-    if settings.get("tune", "frozen") not in ("frozen", "last", "all"):
-        raise ValueError(f"bert: tune must be frozen, last or all, got {settings['tune']!r}")
-    return BertEncoder(**given, frozen=settings.get("tune", "frozen") != "all")

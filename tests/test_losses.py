@@ -92,17 +92,6 @@ def test_reward_is_the_share_of_labels_on_the_path():
     assert set(got.tolist()) == {0.0, 0.5, 1.0}
 
 
-def test_expected_reward_is_the_probability_times_the_log_likelihoods_gradient():
-    tree = mixed_tree("pet")
-    y = torch.tensor([tree.labels.index("British Shorthair")])
-    z = scores(tree)
-    slot_logp = slots(tree, z)
-    path_logp, p = tree.path_log_probs(slot_logp), tree.label_log_probs(slot_logp)[0, y].exp()
-    (a,) = torch.autograd.grad(losses.expected_reward(path_logp, losses.reward(tree, y)), z, retain_graph=True)
-    (b,) = torch.autograd.grad(losses.marginal_likelihood(tree.label_log_probs(slot_logp), y), z)
-    torch.testing.assert_close(a, p.detach() * b, atol=1e-12, rtol=1e-8)
-
-
 # -- likelihoods ------
 
 

@@ -402,13 +402,14 @@ def test_a_label_above_another_evaluated_one_can_be_learned(head):
     assert logp.argmax(1).tolist() == y.tolist() and logp.exp().diagonal().min() > 0.6
 
 
-def test_a_pseudo_label_below_an_evaluated_label_contradicts_it():
+def test_pseudo_labels_that_contradict_the_coarse_label_are_dropped():
     graph, labels, n_fine = nested()
-    split = Split(np.zeros((3, 2)), np.array([2, 3, 3]), list("abc"))
-    coarse = replace(split, y=np.array([3, 3, 4]))  # dog, dog, cat
-    guess = np.log(np.eye(4)[[2, 3, 0]] + 1e-9)  # Pug, dog, Brit
-    kept = pseudo_label(Task(graph, labels, n_fine, split, split, coarse), guess).coarse
-    assert kept.ids == ["b", "c"] and kept.y.tolist() == [3, 0]
+    split = Split(np.zeros((4, 2)), np.array([2, 3, 3, 3]), list("abcd"))
+    coarse = replace(split, y=np.array([3, 3, 4, 4]))  # dog (evaluated: no Pug), dog, cat, cat
+    guess = np.log(np.eye(4)[[2, 3, 0, 2]] + 1e-9)  # Pug, dog, Brit, Pug
+    joined = pseudo_label(Task(graph, labels, n_fine, split, split, coarse), guess)
+    assert joined.coarse.ids == ["b", "c"] and joined.coarse.y.tolist() == [3, 0]
+    assert joined.sizes["pseudo labels kept"] == "2 of 4"
 
 
 BITS = """

@@ -175,9 +175,6 @@ def test_table_4_is_against_the_same_method_without_the_option_and_names_each_de
 def test_a_table_can_have_a_reference_of_its_own(world):
     write("fine", "hex", wrong=3)
     rows = cells("ffn", "label-aug", "hex")
-    methods = yaml.safe_load((world / "notebooks/profiles/toy.yaml").read_text())["groups"]["critters"]["methods"]
-    change_profile(world, methods=methods | {"hex": None})
-    write("fine", "hex", wrong=3)
     frame = engine.results_table("toy", 3, rows, against=lambda cell: cell | {"method": "hex"})
     assert frame["role"].tolist() == ["control", "", "reference"] and frame["delta"][1] == pytest.approx(200 / 6)
 

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from companion.heads.baselines import FFNHead, LabelSetHead, pseudo_label
+from companion.heads.baselines import FFNHead, LabelSetHead
 from companion.methods import METHODS
 from companion.records import profiles
 from companion.runs import fit_method, load_task, run_seed, trained
@@ -176,16 +176,6 @@ def test_a_fusion_takes_as_many_fine_steps_and_coarse_batches_come_beside():
     assert seen == [[16, 16, 8, 8]] * 3
 
 
-def test_pseudo_labels_that_contradict_the_coarse_label_are_dropped():
-    task = features_task(40)
-    guess = np.full((40, task.n_fine), -9.0)
-    guess[:, task.labels.index("Abyssinian")] = 0.0  # every image is taken for a cat
-    joined = pseudo_label(task, guess)
-    cats = task.coarse.y == task.labels.index("cat")
-    assert len(joined.coarse) == cats.sum() and set(joined.coarse.y) == {task.labels.index("Abyssinian")}
-    assert joined.sizes["pseudo labels kept"] == f"{cats.sum()} of 40"
-
-
 def test_label_set_marks_the_nodes_of_all_paths():
     graph, breed = load_graph("pet"), "British Shorthair"
     breeds = graph.label_nodes("oxford-iiit-pet")
@@ -234,17 +224,6 @@ def test_a_truncated_cache_is_made_anew(tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes()[:100])
     np.testing.assert_array_equal(cached_features(encoder, images, "hash"), whole)
     assert not list(tmp_path.glob("*.partial"))
-
-
-@pytest.mark.parametrize(
-    "method", ["ffn", "label-aug", "label-aug-expected", "label-aug-marginal", "label-aug-question"]
-)
-def test_the_cpu_profile_runs_on_cached_features(method):
-    settings = json.loads(json.dumps(profiles.cell_settings("cpu", "pet", "fine", method)))
-    settings["training"] |= {"steps": 4, "eval_every": 2}
-    record, predictions, _ = run_seed(settings, features_task(80).fine_only(), 0)
-    assert len(predictions["exact"]) == 80 and 0 <= record["test"]["accuracy"] <= 1
-    assert ("greedy" in predictions) == (method != "ffn")
 
 
 def test_the_paper_profile_takes_two_steps_with_random_weights():

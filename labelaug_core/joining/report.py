@@ -57,12 +57,9 @@ def join_report(task: Task) -> pd.DataFrame:
         if v in of_fine:
             above = graph.ancestors(v)
             relation, to = "shared" if v in meet["shared"] else f"only {fine}", [y for y in of_coarse if y in above]
-        elif v in meet["coarser"]:
-            relation, to = "coarser", meet["coarser"][v]
-        elif v in meet["finer"]:
-            relation, to = "finer", meet["finer"][v]
         else:
-            relation, to = f"only {coarse}", []
+            relation = next((r for r in ("coarser", "finer") if v in meet[r]), f"only {coarse}")
+            to = meet[relation][v] if relation in ("coarser", "finer") else []
         relation = UNPLACED if v in loose and not to else relation
         i = columns.get(v)
         samples = (0, 0) if i is None else (int(n_fine[i]), int(n_coarse[i]))

@@ -38,18 +38,8 @@ def _fit(fig, ax, left: float, right: float, bottom: float, top: float) -> plt.F
 def _box(ax, at, text: str, color: str, width: float = 0, height: float = 0.3, edge: str = INK, math=False) -> None:
     """A node: text in a rounded box around `at`; math: the text may hold mathematics."""
     w, h = (width or _width(text)) - 0.1, height - 0.1
-    ax.add_patch(
-        FancyBboxPatch(
-            (at[0] - w / 2, at[1] - h / 2),
-            w,
-            h,
-            boxstyle="round,pad=0.05",
-            fc=color,
-            ec=edge,
-            lw=2.2 if edge == RED else 0.9,
-            zorder=4,
-        )
-    )
+    style = dict(boxstyle="round,pad=0.05", fc=color, ec=edge, lw=2.2 if edge == RED else 0.9, zorder=4)
+    ax.add_patch(FancyBboxPatch((at[0] - w / 2, at[1] - h / 2), w, h, **style))
     ax.text(*at, text, ha="center", va="center", fontsize=9, zorder=5, parse_math=math)
 
 
@@ -62,17 +52,9 @@ def _frame(ax, left: float, right: float, bottom: float, top: float) -> None:
 def _arrow(ax, *points, color: str = GREY, dashed: bool = False) -> None:
     """Along straight lines, or along a Bezier curve if four points are given."""
     codes = [Curve.MOVETO] + [Curve.CURVE4 if len(points) == 4 else Curve.LINETO] * (len(points) - 1)
-    ax.add_patch(
-        FancyArrowPatch(
-            path=Curve(points, codes),
-            arrowstyle="-|>",
-            mutation_scale=9,
-            color=color,
-            lw=2 if color == RED else 1.1,
-            ls=(0, (4, 2.5)) if dashed else "-",
-            zorder=3 if color == RED else 2,
-        )
-    )
+    width, order = (2, 3) if color == RED else (1.1, 2)
+    style = dict(color=color, lw=width, ls=(0, (4, 2.5)) if dashed else "-", zorder=order)
+    ax.add_patch(FancyArrowPatch(path=Curve(points, codes), arrowstyle="-|>", mutation_scale=9, **style))
 
 
 def _places(graph: LabelGraph, nodes: list[str], sideways: bool) -> dict[str, tuple[float, float]]:

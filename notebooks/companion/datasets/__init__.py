@@ -63,6 +63,14 @@ def how_many(n: int, official: int) -> str:
     return str(n) if n == official else f"{n} of {official}"
 
 
+def present(images: dict[Path, str], what: str, folder: Path, source: str) -> tuple[list[Path], list[str]]:
+    """Those of the images that are there: files and class names. Raises DataError if none is."""
+    files = [f for f in images if f.is_file()]
+    if not files:
+        raise DataError(f"{what}: none of the {len(images)} images is in {folder}; get them from {source}")
+    return files, [images[f] for f in files]
+
+
 def looks_tested(key: str, images: Sequence, tested: Sequence) -> np.ndarray:
     """Which images look like a test image, bool [N]: their perceptual hashes differ in few bits.
 

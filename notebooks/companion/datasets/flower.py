@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from companion.datasets import data_folder, fetch, image_task, without_copies
+from companion.datasets import data_folder, fetch, image_task, present, without_copies
 from labelaug_core.data import DataError, Task
 from labelaug_core.graph import LabelGraph
 from labelaug_core.joining.report import label_relations
@@ -33,14 +33,6 @@ def read_mat(path: Path, key: str) -> np.ndarray:
         raise DataError(f"{path.name} cannot be read ({reason}); get it anew from {VGG} ({path})") from None
 
 
-def present(images: dict[Path, str], what: str, folder: Path) -> tuple[list[Path], list[str]]:
-    """Those of the images that are there: files and class names. Raises DataError if none is."""
-    files = [f for f in images if f.is_file()]
-    if not files:
-        raise DataError(f"{what}: none of the {len(images)} images is in {folder}; get them from {VGG}")
-    return files, [images[f] for f in files]
-
-
 def flowers_102(classes: list[str], part: str) -> tuple[list[Path], list[str]]:
     """Image files and class names of one official part of 102 Category Flower: trnid, valid or tstid.
 
@@ -53,7 +45,7 @@ def flowers_102(classes: list[str], part: str) -> tuple[list[Path], list[str]]:
     if not in_range or set(labels) != set(range(1, len(classes) + 1)):
         raise DataError(f"{what}: setid.mat, imagelabels.mat and the graph's {len(classes)} classes differ")
     named = {folder / "jpg" / f"image_{i:05d}.jpg": classes[labels[i - 1] - 1] for i in ids}
-    return present(named, f"{what}, {part}", folder / "jpg")
+    return present(named, f"{what}, {part}", folder / "jpg", VGG)
 
 
 def flowers_17(classes: list[str], parts: tuple[str, ...] = ()) -> tuple[list[Path], list[str]]:
@@ -69,7 +61,7 @@ def flowers_17(classes: list[str], parts: tuple[str, ...] = ()) -> tuple[list[Pa
     if outside := [i for i in ids if not 1 <= i <= total]:
         raise DataError(f"{what}: datasplits.mat names image {outside[0]}, but there are {total}")
     named = {folder / "jpg" / f"image_{i:04d}.jpg": classes[(i - 1) // PER_CLASS_17] for i in sorted(ids)}
-    return present(named, ", ".join((what, *parts)), folder / "jpg")
+    return present(named, ", ".join((what, *parts)), folder / "jpg", VGG)
 
 
 def load(graph: LabelGraph, settings: dict) -> Task:

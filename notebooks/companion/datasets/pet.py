@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from companion.datasets import data_folder, fetch, image_task, without_copies
+from companion.datasets import data_folder, fetch, image_task, present, without_copies
 from companion.records.profiles import ROOT
 from labelaug_core.data import DataError, Task
 from labelaug_core.graph import LabelGraph
@@ -23,11 +23,8 @@ def oxford_pet(split: str) -> tuple[list[Path], list[str]]:
     if not listing.is_file():
         raise DataError(f"Oxford-IIIT Pet: the list {listing} is missing; unpack annotations.tar.gz beside images/")
     names = [line.split()[0] for line in listing.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    files = [(folder / "images" / f"{n}.jpg", n.rsplit("_", 1)[0]) for n in names]
-    files = [(f, c) for f, c in files if f.is_file()]
-    if not files:
-        raise DataError(f"Oxford-IIIT Pet: none of the {len(names)} images of {listing.name} is in {folder / 'images'}")
-    return [f for f, _ in files], [c for _, c in files]
+    images = {folder / "images" / f"{n}.jpg": n.rsplit("_", 1)[0] for n in names}
+    return present(images, f"Oxford-IIIT Pet, {split}", folder / "images", "images.tar.gz")
 
 
 def dogs_vs_cats() -> tuple[list[Path], list[str]]:

@@ -234,15 +234,7 @@ def check_parameters(namespace: dict, known: list[str]) -> None:
 
     Raises RecordError naming every name that is no parameter.
     """
-    ours = {"In", "Out", "exit", "quit", "open", "get_ipython"}
-    unknown = [
-        n
-        for n, v in namespace.items()
-        if not n.startswith("_")
-        and n not in ours
-        and n not in known
-        and isinstance(v, (str, int, float, bool, list, dict, type(None)))
-    ]
-    if unknown:
+    names, plain = {"In", "Out", "exit", "quit", "open", "get_ipython", *known}, str | int | float | list | dict | None
+    if unknown := [n for n, v in namespace.items() if n not in names and n[:1] != "_" and isinstance(v, plain)]:
         named = ", ".join(map(repr, unknown))
         raise RecordError(f"unknown parameter {named}; this notebook has: {', '.join(known)}")

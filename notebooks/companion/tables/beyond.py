@@ -72,13 +72,9 @@ def rows_of(profile: str, name: str, cells: list[dict]) -> pd.DataFrame:
         flat = results_table(profile, cells=cells, against=lambda cell: cell | {"method": RIVAL})
         frame[FLAT] = flat[["delta", "delta_ci_low", "delta_ci_high", "p_holm"]]
     frame["data"] = [data_name(profile, cell["group"], cell["dataset"]) for cell in cells]
-    frame["name"] = [unescape(title(r)) for r in frame.assign(option=shown_options(frame["option"])).itertuples()]
+    shown = frame["option"].str.replace(r"coarse_weight=[\d.]+,?", "", regex=True)  # what all rows have
+    frame["name"] = [unescape(title(r)) for r in frame.assign(option=shown).itertuples()]
     return frame.dropna(axis=1, how="all")
-
-
-def shown_options(options: pd.Series) -> pd.Series:
-    """Options without what all rows of a question have."""
-    return options.str.replace(r"coarse_weight=[\d.]+,?", "", regex=True)
 
 
 def data_name(profile: str, group: str, dataset: str) -> str:

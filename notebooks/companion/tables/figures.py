@@ -65,18 +65,9 @@ def draw_intervals(rows: pd.DataFrame, xlabel: str, message: str) -> plt.Figure:
     axes.set_yticks(at, [unescape(v) for v in rows["label"]], parse_math=False)
     axes.set_ylim(at[-1] - 0.7, 0.4 if not new.any() else -0.2)
     for y, section in zip(at[new], rows["section"][new], strict=True):
-        axes.annotate(
-            unescape(section),
-            (0, y + 0.75),
-            xycoords=("axes fraction", "data"),
-            xytext=(-6, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            weight="bold",
-            fontsize=9,
-            parse_math=False,
-        )
+        place = dict(xycoords=("axes fraction", "data"), xytext=(-6, 0), textcoords="offset points")
+        style = dict(ha="right", va="center", weight="bold", fontsize=9, parse_math=False)
+        axes.annotate(unescape(section), (0, y + 0.75), **place, **style)
     if rows["paper"].notna().any():
         axes.scatter([], [], marker="D", s=34, facecolors="white", edgecolors="black", label="the paper")
         axes.legend(
@@ -90,11 +81,11 @@ def draw_intervals(rows: pd.DataFrame, xlabel: str, message: str) -> plt.Figure:
     return figure
 
 
-def draw_deltas(frame: pd.DataFrame, against: str, message: str = "", by: str = "dataset") -> plt.Figure | None:
+def draw_deltas(frame: pd.DataFrame, against: str, by: str = "dataset") -> plt.Figure | None:
     """The differences of a table's key rows, at most ten in all, under headings, the largest first.
 
-    frame: rows of companion.tables.engine.results_table; against: what delta is compared with, as text; message: the
-    title, by default `message_of`; by: the column whose values are headings. None where no row is compared.
+    frame: rows of companion.tables.engine.results_table; against: what delta is compared with, as text; by: the
+    column whose values are headings. The title is `message_of`. None where no row is compared.
     """
     groups = frame.loc[frame["delta"].notna(), "group"].nunique()
     rows = key_rows(frame, 10 // min(max(groups, 1), 10)).head(10)
@@ -115,7 +106,7 @@ def draw_deltas(frame: pd.DataFrame, against: str, message: str = "", by: str = 
     )
     metric = {"accuracy": "accuracy", "micro-F1": "micro-F1"}.get(rows["metric"].iloc[0], "the metric")
     xlabel = f"points of {metric} against {against} (95 % intervals)"
-    return draw_intervals(drawn, xlabel, message or message_of(rows, against))
+    return draw_intervals(drawn, xlabel, message_of(rows, against))
 
 
 def message_of(rows: pd.DataFrame, against: str) -> str:

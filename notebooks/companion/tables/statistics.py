@@ -25,8 +25,8 @@ class Estimate:
     df: float  # degrees of freedom of the t distribution
 
 
-def crossed(values: np.ndarray, level: float = 0.95) -> Estimate:
-    """The mean of values [S, N] (seeds x test samples) with its t interval and t test, seeds and samples both random.
+def crossed(values: np.ndarray) -> Estimate:
+    """The mean of values [S, N] (seeds x test samples), its 95 % t interval and t test, seeds and samples both random.
 
     With the mean squares of the two-way table, MS_s (seeds), MS_i (samples) and MS_e (rest), the variance of the mean
     is (MS_s + MS_i - MS_e) / (S N), and Satterthwaite's formula gives the degrees of freedom. The sum can fall below
@@ -55,7 +55,7 @@ def crossed(values: np.ndarray, level: float = 0.95) -> Estimate:
             total, df = squares[2], dfs[2]
         variance = total / values.size
     error = np.sqrt(variance)
-    half = stats.t.ppf((1 + level) / 2, df) * error
+    half = stats.t.ppf(0.975, df) * error
     p = 2 * stats.t.sf(abs(mean) / error, df) if error > 0 else float(mean == 0)
     return Estimate(float(mean), float(mean - half), float(mean + half), float(p), float(df))
 
