@@ -60,7 +60,7 @@ def rows(name):
 bars, color = rows("bars"), {"met": "#b1dca4", "missed": "#f4c1d6", "not run": "#e4e4e4"}
 if bars is not None:
     bars["verdict"] = ["not run" if pd.isna(m) else "met" if m else "missed" for m in bars.pop("met")]
-    styled = bars.style.hide(axis="index").format({"measured": "{:,.4g}"}, na_rep="")
+    styled = bars.style.hide(axis="index").format({"measured": lambda v: f"{v:,.0f}" if v >= 1000 else f"{v:.4g}"}, na_rep="")
     display(styled.map(lambda v: f"background-color: {color[v]}; color: black", subset=["verdict"]))
 
 # %%
