@@ -92,7 +92,7 @@ draw_graph(graph, labels=["Albion Shorthair"])
 plt.show()
 
 # %% [markdown]
-# ## Train: four models, one difference each
+# ## Train: four models
 #
 # `LabelAug` has the methods of a scikit-learn classifier: `fit`, `predict`, `score`. Its small network
 # computes features. Its decoder predicts a path through the graph, and each question on the path has its own
@@ -180,7 +180,7 @@ plt.show()
 #
 # 1. A **label graph** has the labels of both datasets as nodes, and several **paths** lead to a label:
 #    notebook [01](01_label_graphs.ipynb).
-# 2. At each node there are several questions, each with answers of its own: **block softmax**, notebook
+# 2. A node can have several questions, each with answers of its own: **block softmax**, notebook
 #    [02](02_block_softmax.ipynb).
 # 3. A GRU, the **decoder**, predicts a path. The path is the explanation: notebook [03](03_decoder.ipynb).
 # 4. No dataset has labels for the ears and the tail, and yet the decoder answers these questions. Notebook

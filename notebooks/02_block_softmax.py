@@ -424,7 +424,7 @@ plt.show()
 # %% [markdown]
 # **How to read it.** Both bars have the same scores. The hatched part is the probability of steps to
 # nodes that are no children of the current node. The labels do not lose the same share: the Birman
-# loses more than half of its probability, because the nodes above it have the fewest children.
+# loses more than half of its probability: at *Longhair*, whose only child it is, 3/4 are lost.
 
 # %% [markdown]
 # ## 6 Groups whose members do not compete
@@ -545,7 +545,7 @@ print(f"sum {p_mine[tree.complete].sum():.4f}, p(Birman) {p_mine[birman].sum():.
 # <details><summary>Why</summary>
 #
 # Any distribution over the questions gives paths that sum to 1. The probability of the Birman changes
-# because the two questions give it different probabilities: hair 1/4, colour 1/8. The weights decide
+# because the two questions give it different probabilities: hair 1/4, colour 1/12. The weights decide
 # which question counts more. Learned weights would be a few lines of code, and one more thing that
 # can overfit.
 #

@@ -759,7 +759,7 @@ assert all(curve[-1] > curve[0] for curve in curves.values())
 # 3. A baseline changes the noise, never the mean. The average reward can increase the noise on a trained model. The
 #    value of the surrogate means nothing.
 # 4. Where all paths can be summed, nothing needs to be sampled. The gradient of the expected reward is then $p$ times
-#    that of the likelihood.
+#    that of the log-likelihood.
 #
 # ## Exercises
 #
