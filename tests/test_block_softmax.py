@@ -98,6 +98,12 @@ def test_a_loss_over_all_slots_of_a_masked_block_has_no_nan_gradient():
     assert leaf.grad.isfinite().all() and (leaf.grad[mask] == 0).all()
 
 
+def test_a_masked_block_has_gradient_zero():
+    leaf = torch.tensor([-torch.inf, -torch.inf, 1.0, 2.0], requires_grad=True)
+    block_logsumexp(leaf, torch.tensor([0, 0, 1, 1]), 2)[1].backward()
+    torch.testing.assert_close(leaf.grad, torch.tensor([0.0, 0.0, *torch.softmax(torch.tensor([1.0, 2.0]), 0)]))
+
+
 def test_large_scores_in_float32_are_exact():
     z = torch.tensor([1e4, 1e4, -1e4, -1e4, -1e4, 0.0])
     got = block_log_softmax(z, torch.tensor([0, 0, 0, 1, 1, 1]))

@@ -390,3 +390,15 @@ def test_the_literal_tree_normalises_over_the_whole_group():
     assert sorted(literal.paths) == sorted(ours.paths)
     total = literal.path_log_probs(decoder.slot_log_probs(x, literal)).exp().sum()
     assert total < 1  # what it breaks: probability goes to answers that lead nowhere
+
+
+@pytest.mark.parametrize("name", ["pet", "critters", "flower"])
+def test_evaluation_never_ends_at_a_coarse_label(name):
+    graph = load_graph(name)
+    fine = graph.label_nodes(next(iter(graph.labels)))
+    coarse = [v for v in graph.label_nodes() if graph.children(v) and v not in fine]
+    for labels in (fine, graph.label_nodes()):
+        tree, decoder, x = PrefixTree(graph, labels, len(fine)), make_decoder(graph), make_features(30)
+        for path in (greedy(tree, decoder.slot_log_probs(x, tree)), decoder.sample(x, tree)):
+            assert coarse and not {tree.paths[p][-1] for p in path.tolist()} & set(coarse)
+            check_legal(tree, path)

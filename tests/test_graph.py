@@ -304,6 +304,12 @@ def check_whole(graph: LabelGraph) -> None:
     assert set(graph.exclusive) == set(graph.group.values())
 
 
+def test_sizes_of_the_label_sets():
+    sizes = {name: {d: len(c) for d, c in load_graph(name).labels.items()} for name in SHIPPED}
+    assert sizes["pet"] == {"oxford-iiit-pet": 37, "dogs-vs-cats": 2}
+    assert sizes["flower"] == {"flowers-102": 102, "flowers-17": 17}
+
+
 @pytest.mark.parametrize("name", sorted(p.stem for p in GRAPHS.glob("*.yaml")))
 def test_shipped_graphs_are_whole_and_say_where_they_come_from(name):
     graph = load_graph(name)
@@ -335,6 +341,17 @@ def test_trim_leaves_random_graphs_whole(graph):
         assert small.labels == graph.labels
         check_whole(small)
     assert small.augmented == []
+
+
+def test_trim_leaves_no_dead_end():
+    """A > B > y and root > y: without B, A would lead to nothing."""
+    groups = {
+        "a": {"nodes": {"A": ["root"]}},
+        "b": {"nodes": {"B": ["A"]}},
+        "c": {"nodes": {"y": ["root", "B"]}},
+    }
+    graph = build({"root": "root", "groups": groups, "labels": {"d": {"nodes": ["y"]}}})
+    check_whole(trim(graph, 0.5))
 
 
 def test_trim_refuses_what_is_no_fraction():

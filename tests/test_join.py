@@ -92,6 +92,14 @@ labels:
   coarse: {groups: [kind]}
 """)
     before = sorted(Path().rglob("*"))
+    Path("walks/ferns").mkdir()
+    with pytest.raises(DataError, match="'ferns' in walks holds no image"):
+        run_notebook(**mine, graph_file="graph.yaml")
+    Path("walks/moss/0.jpg").rename("walks/ferns/0.jpg")
+    with pytest.raises(GraphError, match="no label 'ferns' of dataset 'coarse'"):
+        run_notebook(**mine, graph_file="graph.yaml")
+    Path("walks/ferns/0.jpg").rename("walks/moss/0.jpg")
+    Path("walks/ferns").rmdir()
     with pytest.raises(GraphError, match="nowhere.yaml"):
         run_notebook(**mine, graph_file="nowhere.yaml")
     with pytest.raises(DataError, match="gone.jpg: cannot be read"):  # before anything is trained

@@ -92,6 +92,17 @@ def test_reward_is_the_share_of_labels_on_the_path():
     assert set(got.tolist()) == {0.0, 0.5, 1.0}
 
 
+def test_expected_reward_is_the_probability_times_the_log_likelihoods_gradient():
+    tree = mixed_tree("pet")
+    y = torch.tensor([tree.labels.index("British Shorthair")])
+    z = scores(tree)
+    slot_logp = slots(tree, z)
+    path_logp, p = tree.path_log_probs(slot_logp), tree.label_log_probs(slot_logp)[0, y].exp()
+    (a,) = torch.autograd.grad(losses.expected_reward(path_logp, losses.reward(tree, y)), z, retain_graph=True)
+    (b,) = torch.autograd.grad(losses.marginal_likelihood(tree.label_log_probs(slot_logp), y), z)
+    torch.testing.assert_close(a, p.detach() * b, atol=1e-12, rtol=1e-8)
+
+
 # -- likelihoods ------
 
 
@@ -389,6 +400,13 @@ def test_fine_samples_are_scored_as_they_are_evaluated():
     head = make_head(load_graph("critters"), objective="marginal")
     x, y = torch.randn(14, 8), torch.arange(14)
     torch.testing.assert_close(head.loss(x, y), torch.nn.functional.nll_loss(head.log_probs(x), y))
+
+
+def test_log_probs_are_a_distribution_over_the_fine_labels():
+    head = make_head(load_graph("critters"))
+    logp = head.log_probs(torch.randn(5, 8))
+    assert logp.shape == (5, 14)
+    torch.testing.assert_close(logp.exp().sum(1), torch.ones(5))
 
 
 def test_unknown_settings_are_refused_all_at_once():

@@ -45,6 +45,24 @@ def archive_sets(fine: np.ndarray) -> np.ndarray:
     return np.stack([fine[:, :2].any(1), fine[:, 2:].any(1)], axis=1)
 
 
+def test_path_likelihood_sums_to_one_and_a_coarse_sample_is_its_marginal(small):
+    torch.manual_seed(0)
+    head, f = PathsHead(*small, d=5, hidden=6).double(), torch.randn(1, 5, dtype=torch.double)
+
+    def p(row, is_coarse):
+        return torch.exp(-head.loss(f, torch.tensor([row]), is_coarse)).item()
+
+    rows = [r for r in product([False, True], repeat=6) if r[4] >= (r[0] | r[1]) and r[5] >= (r[2] | r[3])]
+    assert sum(p(r, False) for r in rows) == pytest.approx(1, abs=1e-5)
+    for above in product([False, True], repeat=2):
+        assert p([False] * 4 + list(above), True) == pytest.approx(
+            sum(p(r, False) for r in rows if r[4:] == above), abs=1e-5
+        )
+    logp = head.log_probs(f)[0]
+    for k in range(4):  # the product of its steps is a category's marginal
+        assert logp[k].exp().item() == pytest.approx(sum(p(r, False) for r in rows if r[k]), abs=1e-5)
+
+
 @st.composite
 def random_trees(draw) -> tuple[LabelGraph, list[str], int]:
     """(graph, labels, n_fine): a tree of 1 to 6 nodes of which none compete; leaves are fine labels, inner nodes are

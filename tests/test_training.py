@@ -226,6 +226,17 @@ def test_a_truncated_cache_is_made_anew(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.parametrize(
+    "method", ["ffn", "label-aug", "label-aug-expected", "label-aug-marginal", "label-aug-question"]
+)
+def test_the_cpu_profile_runs_on_cached_features(method):
+    settings = json.loads(json.dumps(profiles.cell_settings("cpu", "pet", "fine", method)))
+    settings["training"] |= {"steps": 4, "eval_every": 2}
+    record, predictions, _ = run_seed(settings, features_task(80).fine_only(), 0)
+    assert len(predictions["exact"]) == 80 and 0 <= record["test"]["accuracy"] <= 1
+    assert ("greedy" in predictions) == (method != "ffn")
+
+
 def test_the_paper_profile_takes_two_steps_with_random_weights():
     """EfficientNet-B4, fine-tuned under Accelerate: two steps on tiny drawings (no weights are downloaded)."""
     settings = json.loads(json.dumps(profiles.cell_settings("paper", "pet", "fusion", "label-aug")))
