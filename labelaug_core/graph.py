@@ -107,8 +107,8 @@ class LabelGraph:
             raise GraphError(f"{self.name}: given twice as a label: {', '.join(map(repr, twice))}")
 
     def check_competing(self, groups: set[str]) -> None:
-        """Raises GraphError naming those of the groups whose members do not compete: paths would not sum to 1."""
-        if wrong := sorted(g for g in groups if not self.exclusive[g]):
+        """Raises GraphError naming the groups (not <eop>) whose members do not compete: paths would not sum to 1."""
+        if wrong := sorted(g for g in groups if g != EOP and not self.exclusive[g]):
             raise GraphError(
                 f"{self.name}: a sample with one label needs groups that compete; `exclusive: false`: "
                 + ", ".join(map(repr, wrong))

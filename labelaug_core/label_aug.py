@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from labelaug_core import losses
 from labelaug_core.decoder import PathDecoder, greedy
-from labelaug_core.graph import EOP, LabelGraph
+from labelaug_core.graph import LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
 
 
@@ -59,7 +59,7 @@ class PathHead(nn.Module):
         self.decoder = PathDecoder(graph, d, settings.hidden)
         self.tree = PrefixTree(graph, labels, n_fine, settings.literal)
         self.fine_tree = PrefixTree(graph, labels[:n_fine], None, settings.literal)
-        graph.check_competing({*self.tree.block_group} - {EOP})
+        graph.check_competing(set(self.tree.block_group))
         self.register_buffer("b", torch.tensor(0.0))  # the average baseline b(r) of Eq. 5: a running mean
 
     def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:

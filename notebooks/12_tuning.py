@@ -90,9 +90,9 @@ if len(table):
 # %%
 table["what"] = [option.partition("=")[0] for option in table["option"]]
 table["score"] = table["f1"].where(table["f1"].notna(), table["loss"])
-lines = []
+lines, best_of = [], {}
 for (group, dataset, method, what), part in table.groupby(["group", "dataset", "method", "what"], sort=False):
-    best = part.loc[part["chosen_by"].idxmin()]
+    best = best_of[group] = part.loc[part["chosen_by"].idxmin()]
     settings = profiles.cell_settings(profile, group, dataset, method)
     current = settings["data"] | settings["head"] | settings["training"]
     for key, value in profiles.parse_option(best["option"]).items():
@@ -123,11 +123,8 @@ for group in table["group"].unique():
 # flips and colours alone was not measured.
 
 # %%
-arms, best = {"pet-all": "all layers trained", "pet-all-frozen": "frozen"}, {}
-for group in arms:
-    part = table[table["group"] == group]
-    if len(part):
-        best[group] = part.loc[part["chosen_by"].idxmin()]
+arms = {"pet-all": "all layers trained", "pet-all-frozen": "frozen"}
+best = {group: best_of[group] for group in arms if group in best_of}
 if len(best) == len(arms):
     shown = [{"encoder": arms[g], "chosen": r["option"], "seeds": r["n_seeds"], "validation images": r["n_val"],
               "loss": f"{r['loss']:.3f} ± {r['loss_std']:.3f}", "accuracy": f"{r['accuracy']:.1f} ± {r['accuracy_std']:.1f}"}

@@ -484,7 +484,7 @@ def test_arxiv_as_it_is_here():
 
 
 def test_the_encoder_of_the_toy_has_learned_other_drawings():
-    """Its weights were made from the drawing code and the settings of today; training them again gives its accuracy.
+    """Its weights were made from the drawing code and the settings of today, and tell the combinations apart.
 
     It knows no image of the toy: those are drawn from other streams.
     """

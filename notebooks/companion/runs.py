@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
-from accelerate import Accelerator, PartialState, notebook_launcher
+from accelerate import PartialState, notebook_launcher
 from accelerate.utils import patch_environment
 from torch import nn
 
@@ -253,10 +253,9 @@ def run_seed(settings: dict, task: Task, seed: int) -> tuple[dict, dict[str, np.
 
 def record_seeds(results: Path, name: str, settings: dict, task: Task, seeds: list[int]) -> None:
     """Train these seeds; each is in the cell's record when it has ended. Of several processes the first one writes."""
-    accelerator = Accelerator(mixed_precision="no")  # as in training; it knows of the others
     for seed in seeds:
         run, predictions, _ = run_seed(settings, task, seed)
-        if accelerator.is_main_process:
+        if PartialState().is_main_process:
             store.add(results, name, settings, seed, run, predictions)
             chosen = run["validation"]
             print(f"seed {seed}: validation {chosen['val_accuracy']:.3f} at step {chosen['step']}", flush=True)

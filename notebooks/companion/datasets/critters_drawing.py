@@ -89,10 +89,15 @@ def generate(n_per_breed: int, seed: int, size: int = 32) -> Critters:
     return Critters(images, *truth(n_per_breed, seed))
 
 
+def stream(seed: int, i: int) -> np.random.Generator:
+    """The random numbers of image i of a part, whatever the other images are."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(i,))))
+
+
 def _scenes(n_per_breed: int, seed: int):
     """Of each image its breed, its attributes, and the generator that draws the rest."""
     for i, breed in enumerate(list(graph()[1]) * n_per_breed):
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(i,))))
+        rng = stream(seed, i)
         yield breed, {group: nodes[int(rng.random() * len(nodes))] for group, nodes in graph()[1][breed].items()}, rng
 
 

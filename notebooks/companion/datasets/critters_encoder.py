@@ -31,14 +31,13 @@ def other_drawings(n: int) -> tuple[np.ndarray, np.ndarray]:
     groups, breeds = critters_drawing.graph()
     kinds = []
     for species in groups["species"]:
-        columns = [g for g in groups if g.startswith(f"{species} ") and not g.endswith("breed")]
-        combinations = product(*(groups[g] for g in columns))
-        kinds += [(species, dict(zip(columns, chosen, strict=True))) for chosen in combinations]
+        own = [breed for breed, allowed in breeds.items() if allowed["species"] == [species]]
+        columns = list(breeds[own[0]])[1:]  # the first is the species
+        kinds += [(own, dict(zip(columns, chosen, strict=True))) for chosen in product(*(groups[g] for g in columns))]
     images, classes = [], np.arange(n) % len(kinds)
     for i, k in enumerate(classes):
-        species, attributes = kinds[k]
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(SEED, spawn_key=(i,))))
-        own = [b for b, allowed in breeds.items() if allowed["species"] == [species]]
+        own, attributes = kinds[k]
+        rng = critters_drawing.stream(SEED, i)
         images.append(critters_drawing.draw(own[int(rng.random() * len(own))], attributes, rng, SIZE))
     return np.stack(images), classes
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from labelaug_core.block_softmax import block_logsumexp
-from labelaug_core.graph import EOP, LabelGraph
+from labelaug_core.graph import LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
 
 
@@ -32,7 +32,7 @@ class DirectHead(nn.Module):
         super().__init__()
         self.score = nn.Linear(d, len(graph.nodes))
         self.tree, self.fine_tree = PrefixTree(graph, labels, n_fine), PrefixTree(graph, labels[:n_fine])
-        graph.check_competing({*self.tree.block_group} - {EOP})
+        graph.check_competing(set(self.tree.block_group))
         ends = torch.tensor([graph.index[path[-1]] for path in self.tree.paths])[self.tree.complete].unique()
         inner = torch.ones(len(graph.nodes), dtype=torch.bool).index_fill(0, ends, False)
         self.register_buffer("rate", torch.where(inner, share, 1.0), persistent=False)
