@@ -381,8 +381,8 @@ for what in ("shared", "coarser", "unrelated"):
 #
 # For each file in `labelaug_core/graphs/`: nodes, edges, competing groups, labels (each node once),
 # the mean number of paths per label, and the share of these paths that is nondeterministic. *Teacher
-# forcing* cannot use these paths: it feeds the right answer at every step and asks for the next one,
-# so it needs to know the right answer.
+# forcing* feeds the right answer at every step and asks for the next one. So it needs to know the right
+# answer, and it cannot use the nondeterministic paths.
 
 # %% tags=["nbval-check-output"]
 print(f"{'graph':<11}{'nodes':>6}{'edges':>7}{'groups':>8}{'labels':>8}{'paths/label':>13}{'nondeterministic':>18}")
@@ -430,9 +430,10 @@ for fraction in (0.0, 0.36, 0.63):
 # %% [markdown]
 # ## 9 The symbols, on one page
 #
-# The table has the paper's letters, with the shapes that the comments of notebooks 02 to 06 give. Two
-# letters have two meanings in the paper, and we keep them: $f$ with a time is a state, without one the
-# features; $S_u$ is a set of competitors, $S$ a set of labels.
+# The table has the paper's letters, with the shapes that the comments of notebooks 02 to 06 give. Some
+# letters have two meanings. With a time $f$ is a state, without one the features. $S_u$ is a set of
+# competitors, $S$ a set of labels. $P$ is a path, and in a shape the number of paths. $E$ is the number of slots
+# in a shape, the edges in $G = (V, E)$, and $\mathbb{E}$ is an expectation.
 #
 # | symbol | shape | what it is |
 # |---|---|---|
@@ -448,7 +449,7 @@ for fraction in (0.0, 0.36, 0.63):
 # | $b$; $\alpha$, $\beta$; $r_{tf}$ | numbers | baseline; weights of $L_d$ and $L_{nd}$; teacher-force rate |
 #
 # In the comments, `[B, E]` means a tensor with $B$ rows and $E$ columns: $B$ samples, $E$ slots,
-# $N$ nodes, $d$ features, $H$ numbers in a state. (There $E$ counts slots, not edges.)
+# $N$ nodes, $d$ features, $H$ numbers in a state.
 #
 # ## What to take away
 #

@@ -343,7 +343,8 @@ plt.show()
 #
 # **First: "Index of Max value in prob" (Algorithm 2), over the union of all blocks.** A block with a
 # single member has $p = 1$, whatever its score is. So a question with one answer is always chosen. We
-# give our cats such a question: *No-Tail*, an answer that only the Manx has.
+# give our cats such a question: *No-Tail*, an answer that only the Manx has. (`greedy` is Algorithm 2: at
+# each node it takes the most probable answer, until the path ends. Notebook 03 shows its code.)
 #
 # > **Deviation from the paper.** A question with a single legal answer gives no information, so
 # > greedy decoding asks it only where no other question is left.
@@ -434,7 +435,7 @@ plt.show()
 # sigmoid: $p_u = 1/(1 + e^{-z_u})$.
 
 # %% tags=["nbval-check-output"]
-z_papers = torch.tensor([2.0, 1.0, 1.0, 1.0])  # two archives that compete, two categories that do not
+z_papers = torch.tensor([2.0, 1.0, 1.0, 1.0])  # two answers that compete, two categories that do not
 log_p = block_log_softmax(z_papers, torch.tensor([0, 0, 1, 1]), exclusive=torch.tensor([True, False]))
 print(" ".join(f"{x:.4f}" for x in log_p.exp()))
 assert torch.allclose(log_p.exp()[2:], torch.sigmoid(z_papers[2:]))

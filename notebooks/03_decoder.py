@@ -340,7 +340,8 @@ for t, name in ((tree, "breeds only"), (joint_tree, "breeds, and coarse labels")
     print(f"{name:<26}{len(t.paths):>3} paths, {int(t.complete.sum())} complete; these sum to {total.mean():.4f}")
 
 # %% [markdown]
-# And the number of GRU steps that each form needs, for the breeds:
+# And the number of GRU steps that each form needs, for the breeds. (The last node of a path is a breed. It is not
+# fed, since nothing is asked below it.)
 
 # %% tags=["nbval-check-output"]
 print("GRU steps path by path:", sum(len(path) - 1 for path in tree.paths), "  in the tree:", len(tree.state_node))
@@ -465,8 +466,8 @@ plt.show()
 #
 # ## Exercises
 #
-# **1.** Change one number of the table in section 8 so that greedy and exact agree. Which change is
-# the smallest? Check it.
+# **1.** Change the answers to one question in the table of section 8 so that greedy and exact agree. Which change
+# is the smallest? Check it.
 
 # %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 changed = by_hand.exp()

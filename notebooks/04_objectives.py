@@ -145,7 +145,8 @@ print(f"by hand: a = {a:.4f}, b = {b:.4f}, (a + b)/2 = {(a + b) / 2:.4f}, a + b 
 # **The teacher-force rate $r_{tf}$.** After training, the decoder is fed its own answers. It never
 # saw them in training if it was always fed the true ones. So Algorithm 1 draws a random number, its
 # "coin": with probability $r_{tf}$ it feeds the true node, else the model's best answer. The loss
-# still asks for the true node; only the input of the *next* step changes.
+# still asks for the true node; only the input of the *next* step changes. Our default is $r_{tf} = 1$: the
+# true node is always fed. (Table 4, notebook 23, has $r_{tf} = 0.5$.)
 #
 # > **Deviation from the paper.** Algorithm 1 draws one coin for the whole batch (`coin="batch"`, our
 # > default). One coin for each step (`coin="step"`) is usual elsewhere and is an option. The model's
@@ -358,13 +359,14 @@ plt.show()
 # $$Var(b) = Var(b^*) + C\,(b - b^*)^2, \qquad b^* = \frac{\mathbb{E}\, [\, r(\hat P)\, \lVert \nabla \log p(\hat P) \rVert^2 \,]}{C} .$$
 #
 # The best baseline $b^*$ is an average of the rewards, too, but each path counts with the squared
-# length of its gradient (exercise 1 derives it). A baseline has less noise than none, $b = 0$,
-# exactly if $0 < b < 2 b^*$. Is the average reward below $2 b^*$? Before training it is. Later this
+# length of its gradient (exercise 1 derives it). A baseline between 0 and $2 b^*$ has less noise than
+# none, $b = 0$. Every other baseline has more. Is the average reward below $2 b^*$? Before training it is. Later this
 # changes. The paths that end at the label become probable, and the gradient of $\log p$ of a probable
 # path is short. The paths that fail become rare, and the gradient of a rare path is long. Then $b^*$
 # falls while the average reward rises.
 #
-# We measure it. A head is trained on the three pictures. At some steps we compute the exact noise for
+# We measure it. A head (`PathHead`: the decoder, its trees and its loss, see section 11) is trained on the
+# three pictures. At some steps we compute the exact noise for
 # two other British Shorthairs: one between the pictures of the British Shorthair and of the Birman,
 # and one a little nearer to the Birman. The noise is the standard deviation of one sample's gradient,
 # divided by the length of the exact gradient.
@@ -516,10 +518,10 @@ plt.show()
 # label is wrong. It is bad at the start of training, when most right labels are improbable.
 #
 # **The question likelihood.** The marginal likelihood is high if *one* question finds the label. The
-# question likelihood asks this of **each** question: at a node, it averages over the questions $b$
+# question likelihood asks this of **each** question: at a node, it averages over the questions $q$
 # below it that lead to the label,
 #
-# $$Q(v) = \operatorname*{mean}_b \log \sum_{u \in b} p(u \mid v)\, e^{Q(u)}, \qquad Q(y) = 0, \qquad L_q = -Q(v_0).$$
+# $$Q(v) = \operatorname*{mean}_q \log \sum_{u \in q} p(u \mid v)\, e^{Q(u)}, \qquad Q(y) = 0, \qquad L_q = -Q(v_0).$$
 #
 # Unknown answers (the colours) are still summed out, inside their own question.
 
@@ -702,8 +704,8 @@ plt.show()
 
 # %% [markdown]
 # **How to read it.** Grey: before. Blue: after the update on the path that ended at the label
-# ("arrived"). This path becomes more probable, and paths that share decisions with it change, too,
-# since they use the same weights. Red: after the update on the path that failed. It becomes less
+# ("arrived"). This path becomes more probable. All other paths change, too: some share decisions with it, and
+# the rest share the weights of the decoder. Red: after the update on the path that failed. It becomes less
 # probable, and other paths become more probable. Both updates raise the probability of the British
 # Shorthair. The reward does not say which colour the cat has. It only says whether the path ended at
 # the label.
@@ -818,12 +820,12 @@ print("answers with a gradient:", ", ".join(sorted(touched)))
 # </details>
 #
 # **4.** Show that the question likelihood is never below the marginal of the same questions:
-# $-\operatorname{mean}_b \log p_b \ge -\log \operatorname{mean}_b p_b$. When are they equal?
+# $-\operatorname{mean}_q \log p_q \ge -\log \operatorname{mean}_q p_q$. When are they equal?
 #
 # <details><summary>Solution</summary>
 #
-# The logarithm is concave, so Jensen's inequality gives $\operatorname{mean} \log p_b \le \log
-# \operatorname{mean} p_b$; multiply by -1. They are equal if all questions find the label with the
+# The logarithm is concave, so Jensen's inequality gives $\operatorname{mean} \log p_q \le \log
+# \operatorname{mean} p_q$; multiply by -1. They are equal if all questions find the label with the
 # same probability. The gap measures how much the questions disagree.
 #
 # </details>

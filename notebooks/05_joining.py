@@ -168,8 +168,10 @@ assert torch.allclose(sum(plain) / 4, L_coarse)
 
 # %% [markdown]
 # This equals $-\log$ of the summed probability of **all complete paths through** *cat*: "it is some
-# cat". So nothing below *cat* gets a gradient. We look at the gradient of $\log p(\text{label})$ for
-# the score of each answer, on a tree with all labels: for two coarse labels, and for a fine label.
+# We look at the gradient of $\log p(\text{label})$ for
+# the score of each answer, on a tree with all labels: for two coarse labels, and for a fine label. (The Mau has
+# two paths. Here $p$ is their sum. Algorithm 1 takes the mean of their $\log p$, which trains the same answers
+# with other weights.)
 
 # %%
 everything = graph.label_nodes()  # breeds, species, hairs, coats
@@ -377,8 +379,8 @@ plt.show()
 # of joining must be measured against the third row.
 #
 # > **Deviation from the paper.** The paper compares its fusion columns with the original columns and
-# > does not say how many steps and pictures each had. All our tables have the row *fine, same compute*,
-# > and a claim is made against the better of the two.
+# > does not say how many steps and pictures each had. All our tables have the row *fine, same compute*.
+# > The reference is the FFN that is better on validation data: with the fine batch, or with the same compute.
 #
 # ## 6 When joining can help
 #
@@ -534,7 +536,7 @@ print(f"control: each fine picture {40 * 32 / 12:.1f} times")
 #
 # The pictures of a step are drawn at random, so these are means. The control shows each fine picture
 # twice as often. That is not always an advantage: with few pictures it may overfit. So we compare with
-# the better of the two FFNs on validation data.
+# the FFN that is better on validation data.
 #
 # </details>
 #

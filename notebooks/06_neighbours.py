@@ -296,6 +296,9 @@ assert torch.allclose(ours[:3] / ours[:3].sum(), p_package) and torch.isclose((-
 #
 # A legal state on our graph is a breed, everything that is surely above it, and *one* answer to each
 # question that it leaves open. So the British Shorthair has three states, one for each coat.
+#
+# > **Deviation from the article.** Deng et al. also count states without a breed, such as *cat* alone. Our test
+# > asks for a breed, so each of our states has one. Hence *dog*, which lies above no breed, has no state.
 
 # %% tags=["nbval-check-output"]
 states = []
