@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from labelaug_core.files.images import DataError, listed
+from labelaug_core.files.images import ImageFiles as ImageFiles  # images are data: one import for those who use both
+from labelaug_core.files.images import check_images as check_images
+from labelaug_core.files.images import open_image as open_image
 from labelaug_core.graph import GraphError, LabelGraph, normalise
-from labelaug_core.images import DataError, listed
-from labelaug_core.images import ImageFiles as ImageFiles  # images are data: one import for those who use both
-from labelaug_core.images import check_images as check_images
-from labelaug_core.images import open_image as open_image
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from labelaug_core.cache import file_hash
 from labelaug_core.data import DataError
+from labelaug_core.files.cache import file_hash
 
 
 @contextmanager

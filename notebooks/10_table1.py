@@ -34,7 +34,7 @@ from IPython.display import Markdown, display
 from companion.datasets import arxiv, cifar100, critters, flower, pet
 from companion.records import profiles
 from companion.tables.writing import as_markdown, plain
-from labelaug_core.cache import write_files
+from labelaug_core.files.cache import write_files
 from labelaug_core.data import DataError, Texts
 from labelaug_core.graph_file import load_graph
 from labelaug_core.joining import duplicates

@@ -47,7 +47,7 @@ from companion.records import profiles
 from companion.runs import load_task, pretrained, trained
 from companion.tables.writing import write_figure
 from companion.widgets import explorer
-from labelaug_core.cache import write_files
+from labelaug_core.files.cache import write_files
 from labelaug_core.explain import explain
 
 profiles.check_parameters(globals(), "profile group nodes dataset method n_images seed".split())

@@ -37,7 +37,7 @@ from companion.runs import build, fit_cell, load_task
 from companion.tables import beyond
 from companion.tables.writing import as_markdown, write_figure
 from labelaug_core import losses
-from labelaug_core.cache import write_files
+from labelaug_core.files.cache import write_files
 from labelaug_core.training import to_tensor
 
 profiles.check_parameters(globals(), ["profile", "group", "draws"])

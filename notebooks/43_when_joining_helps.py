@@ -35,7 +35,7 @@ from companion.runs import load_task
 from companion.tables import beyond
 from companion.tables.figures import draw_curves
 from companion.tables.writing import as_markdown, folded, read_table, write_figure
-from labelaug_core.cache import write_files
+from labelaug_core.files.cache import write_files
 
 profiles.check_parameters(globals(), ["profile"])
 rows, notes = beyond.question(profile, "when")

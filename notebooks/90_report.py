@@ -32,7 +32,7 @@ from companion.records.profiles import OUT, check_parameters
 from companion.tables.claims import claims, draw_claims, in_words
 from companion.tables.figures import draw_deltas
 from companion.tables.writing import as_markdown, folded, markdown, plain, read_table, sentences, short, write_figure
-from labelaug_core.cache import write_files
+from labelaug_core.files.cache import write_files
 
 check_parameters(globals(), ["profile"])
 tables = {n: read_table(profile, n) for n in (1, 2, 3, 4)}

@@ -64,7 +64,7 @@ tables = {f: f.read_text(encoding="utf-8").strip().splitlines() for f in sorted(
 figures = sorted((ROOT / "figures").glob("*/*.png"))
 missing = [not_run(p) for p in profiles if p not in {f.parent.name for f in tables}]
 found = [f"**{title(f)}**\n\n" + "\n".join(rows) for f in tables if (rows := rows_with_the_papers_number(tables[f]))]
-core = [f for folder in ("", "joining") for f in sorted((ROOT / "labelaug_core" / folder).glob("*.py"))]
+core = [f for folder in ("", "files", "joining") for f in sorted((ROOT / "labelaug_core" / folder).glob("*.py"))]
 myst_substitutions = {
     "core": "\n".join(["| file | what it holds |", "| --- | --- |", *map(line_of, core)]),
     "against_the_paper": "\n\n".join([*found, *missing]),

@@ -11,7 +11,7 @@ import pytest
 from companion.records import profiles
 from selenium import webdriver
 
-from labelaug_core.cache import write_files
+from labelaug_core.files.cache import write_files
 
 FLAGS = [
     "--headless=new",

@@ -29,8 +29,8 @@ from PIL import Image
 from test_batch import batch, copy, environment, seeds_of, shrink, table  # noqa: F401 (copy is a fixture)
 from test_training import Drawings
 
-from labelaug_core.cache import cached_features
 from labelaug_core.encoders import SmallCNN
+from labelaug_core.files.cache import cached_features
 from labelaug_core.training import TrainingError
 
 BOTH = {"critters__fine__ffn": [0, 1], "critters__fine__label-aug": [0, 1]}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from labelaug_core.data import DataError, ImageFiles, check_images, content_hash, open_image
-from labelaug_core.images import IMAGE_SUFFIXES, LARGEST, PLUGINS, UNREAD_SUFFIXES
+from labelaug_core.files.images import IMAGE_SUFFIXES, LARGEST, PLUGINS, UNREAD_SUFFIXES
 from labelaug_core.joining.class_folders import class_folders
 
 

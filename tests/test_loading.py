@@ -21,11 +21,11 @@ from helpers import classifier, features_task
 from PIL import Image
 from test_training import HEADS, SETTINGS, train
 
-from labelaug_core.cache import cached_features
 from labelaug_core.data import DataError, ImageFiles, Rows, Split
 from labelaug_core.encoders import Augment, Identity, SmallCNN
+from labelaug_core.files.cache import cached_features
+from labelaug_core.files.loading import Loader
 from labelaug_core.label_aug import PathHead
-from labelaug_core.loading import Loader
 from labelaug_core.text_encoders import MINILM, BertEncoder, WordPieces
 from labelaug_core.training import Classifier, TrainingError, TrainingSettings, predict
 
@@ -114,7 +114,7 @@ def test_a_killed_worker_is_one_error_that_names_the_file_it_read(photos):
 
 def test_two_processes_on_an_empty_cache_encode_once(photos):
     code = (
-        "import sys, torch, pathlib, time; from labelaug_core.cache import cached_features as c\n"
+        "import sys, torch, pathlib, time; from labelaug_core.files.cache import cached_features as c\n"
         "from labelaug_core.encoders import SmallCNN; from labelaug_core.data import ImageFiles\n"
         "class Slow(SmallCNN):\n"
         "    def forward(self, x):\n"

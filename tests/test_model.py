@@ -23,7 +23,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch import nn
 
 from labelaug_core import DataError, GraphError, LabelAug, PathSettings, TrainingSettings, graph_to_yaml, load_graph
-from labelaug_core.cache import cache_folder
+from labelaug_core.files.cache import cache_folder
 from labelaug_core.graph import EOP, LabelGraph
 from labelaug_core.training import TrainingError
 

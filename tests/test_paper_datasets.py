@@ -16,8 +16,8 @@ from test_joining_images import draw
 
 from labelaug_core.data import DataError
 from labelaug_core.encoders import SmallCNN
+from labelaug_core.files.images import ImageFiles
 from labelaug_core.graph_file import load_graph
-from labelaug_core.images import ImageFiles
 from labelaug_core.joining.report import join_report, teaching_report
 
 real = pytest.mark.skipif("LABELAUG_DATA" not in os.environ, reason="the real data are not here (LABELAUG_DATA)")

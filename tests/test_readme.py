@@ -75,16 +75,16 @@ def test_make_targets_and_notebooks_named_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = {t for t in re.findall(r"`?make ([a-z]+)", README)}
     assert targets and all(re.search(rf"^{t}:", makefile, re.M) for t in targets), targets
-    for number, name in re.findall(r"^\| (\d\d) ([^|]+?) \|", README, re.M):
-        assert list((ROOT / "notebooks").glob(f"{number}_*.py")), f"{number} {name}"
-    listed = set(re.findall(r"^\| (\d\d) ", README, re.M))
-    assert listed == {p.name[:2] for p in (ROOT / "notebooks").glob("[0-9]*.py")}
+    listed = re.search(r"^## The notebooks\n(.*?)^## ", README + "## ", re.M | re.S)[1]
+    files = {p.name[:2] for p in (ROOT / "notebooks").glob("[0-9]*.py")}
+    assert sorted(re.findall(r"(?<=[ ,])(\d\d) [a-zFT]", " ".join(listed.split()))) == sorted(files)
 
 
-def test_the_tree_shows_every_file_of_the_core():
+def test_the_tree_shows_every_file_and_folder_of_the_core():
     tree = re.search(r"^labelaug_core/\n(.*?)^```", README, re.M | re.S)[1]
-    shown = set(re.findall(r"^  (\w+\.py) ", tree, re.M))
-    assert shown == {p.name for p in (ROOT / "labelaug_core").glob("*.py")} - {"__init__.py"}
+    shown = set(re.findall(r"^  (\w+\.py|\w+/) ", tree, re.M))
+    folders = {f"{p.name}/" for p in (ROOT / "labelaug_core").iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert shown == {p.name for p in (ROOT / "labelaug_core").glob("*.py")} - {"__init__.py"} | folders
 
 
 def test_it_is_one_page():

@@ -15,9 +15,9 @@ from companion.scoring import OneLabel, temperature
 from helpers import classifier, features_task
 
 from labelaug_core import encoders, training
-from labelaug_core.cache import cached_features
 from labelaug_core.data import DataError, Split
 from labelaug_core.encoders import SmallCNN
+from labelaug_core.files.cache import cached_features
 from labelaug_core.graph_file import load_graph
 from labelaug_core.label_aug import PathHead, PathSettings
 from labelaug_core.training import TrainingError, TrainingSettings, batches, hold_out, make_optimizer, predict

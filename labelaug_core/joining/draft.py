@@ -11,9 +11,9 @@ from pathlib import Path
 import yaml
 
 from labelaug_core.data import DataError
+from labelaug_core.files.images import listed
 from labelaug_core.graph import LabelGraph, normalise
 from labelaug_core.graph_file import graph_from_dict
-from labelaug_core.images import listed
 
 UNPLACED = "unplaced"
 ROOTS = ("thing", "anything", "everything", "root of the graph")

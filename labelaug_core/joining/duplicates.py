@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from labelaug_core.cache import progress
 from labelaug_core.data import Split, Task, Texts, open_image
+from labelaug_core.files.cache import progress
+from labelaug_core.files.images import listed
 from labelaug_core.graph import normalise
-from labelaug_core.images import listed
 
 # Bits of 64, chosen by looking at real pets and flowers: 99.5 % of copies that were scaled, recompressed or
 # cropped by 2 % a side differ by at most 8; all pairs at 10 and 12 were strangers. Mirrored copies and most

@@ -26,9 +26,9 @@ from labelaug_core.data import (
     joint_labels,
     require_classes,
 )
+from labelaug_core.files.images import listed, printable
 from labelaug_core.graph import GraphError, LabelGraph, normalise
 from labelaug_core.graph_file import load_graph
-from labelaug_core.images import listed, printable
 from labelaug_core.joining.class_folders import class_folders
 from labelaug_core.joining.draft import draft_graph
 from labelaug_core.joining.texts import TEXT_SUFFIXES, read_texts

@@ -24,9 +24,9 @@ from companion.methods import METHODS
 from companion.records import store
 from companion.records.profiles import ROOT, RecordError, load_profile, short_hash
 from companion.scoring import scoring_of
-from labelaug_core.cache import cache_folder, cached_features, write_files
 from labelaug_core.data import Split, Task
 from labelaug_core.encoders import Identity, build_encoder
+from labelaug_core.files.cache import cache_folder, cached_features, write_files
 from labelaug_core.graph_file import load_graph
 from labelaug_core.label_aug import PathSettings
 from labelaug_core.training import Classifier, TrainingSettings, hold_out, predict, to_tensor, train

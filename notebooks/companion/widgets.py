@@ -16,9 +16,9 @@ from PIL import Image
 from companion.drawing import draw_steps
 from companion.interpret import VERDICTS
 from companion.records.profiles import RecordError
-from labelaug_core.cache import write_files
 from labelaug_core.explain import Explanation
-from labelaug_core.images import centre_square, decode, unreadable
+from labelaug_core.files.cache import write_files
+from labelaug_core.files.images import centre_square, decode, unreadable
 
 COLUMNS = ["group", "node", "image", "rater", "verdict"]
 

@@ -88,7 +88,7 @@ def read_images(n: int) -> dict:
     """Images a second that one process reads at 380 px from JPEG files of 500 x 375 pixels."""
     import numpy as np
 
-    from labelaug_core.images import ImageFiles
+    from labelaug_core.files.images import ImageFiles
 
     images = ImageFiles(paths := photographs(n, 500, 375), 380)
     begin = time.process_time()
@@ -107,8 +107,8 @@ def loader(n: int, workers: int = 2, batch: int = 32) -> dict:
     """
     import numpy as np
 
-    from labelaug_core.images import ImageFiles
-    from labelaug_core.loading import Loader
+    from labelaug_core.files.images import ImageFiles
+    from labelaug_core.files.loading import Loader
 
     paths = photographs(min(n, 200), 500, 375)
     images = ImageFiles([paths[i % len(paths)] for i in range(n)], 380)
@@ -126,9 +126,9 @@ def loader(n: int, workers: int = 2, batch: int = 32) -> dict:
 
 def encode_files(n: int, name: str) -> dict:
     """Images a second of `cached_features` from JPEG files of 128 x 128 pixels at 224 px, on all cores."""
-    from labelaug_core.cache import cached_features
     from labelaug_core.encoders import build_encoder
-    from labelaug_core.images import ImageFiles
+    from labelaug_core.files.cache import cached_features
+    from labelaug_core.files.images import ImageFiles
 
     images = ImageFiles(photographs(n, 128, 128), 224, squash=128)
     encoder = build_encoder({"name": name, "pretrained": False})
@@ -144,8 +144,8 @@ def encode(n: int, size: int, name: str) -> dict:
     import numpy as np
     import torch
 
-    from labelaug_core.cache import cached_features
     from labelaug_core.encoders import build_encoder
+    from labelaug_core.files.cache import cached_features
 
     class Noise:
         """n random images of one size, made when asked for."""

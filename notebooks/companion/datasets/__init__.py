@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labelaug_core.cache import computed_once, progress
 from labelaug_core.data import (
     DataError,
     ImageFiles,
@@ -21,8 +20,9 @@ from labelaug_core.data import (
     open_image,
     require_classes,
 )
+from labelaug_core.files.cache import computed_once, progress
+from labelaug_core.files.images import listed
 from labelaug_core.graph import LabelGraph
-from labelaug_core.images import listed
 
 
 def data_root() -> Path:

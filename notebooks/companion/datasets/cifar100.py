@@ -19,8 +19,8 @@ from PIL import Image
 
 from companion.datasets import data_folder, how_many, looks_tested
 from labelaug_core.data import DataError, Split, Task, class_indices, content_hash, joint_labels, require_classes
+from labelaug_core.files.images import listed
 from labelaug_core.graph import LabelGraph
-from labelaug_core.images import listed
 
 ARCHIVE, MD5 = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"
 HOW = "unpack cifar-100-binary.tar.gz of cs.toronto.edu/~kriz (set `download: true`); cifar-100-python is not read"

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from companion.datasets.critters_drawing import LOOKS, Critters, drawing_hash, generate, truth
-from labelaug_core.cache import cache_folder, write_files
 from labelaug_core.data import DataError, Split, Task, content_hash
+from labelaug_core.files.cache import cache_folder, write_files
 from labelaug_core.graph import LabelGraph
 
 COARSE_KINDS = ("species", "color", "attributes")

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from companion.datasets import critters_drawing
-from labelaug_core.cache import file_hash
 from labelaug_core.encoders import SmallCNN
+from labelaug_core.files.cache import file_hash
 
 WEIGHTS = Path(__file__).with_name("critters_encoder.safetensors")
 WIDTH, IMAGES, STEPS, BATCH, LR, SEED, SIZE = 8, 4_800, 300, 128, 0.01, 9, 32

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from companion.records import profiles
 from companion.records.profiles import RecordError, short_hash
-from labelaug_core.cache import write_files
+from labelaug_core.files.cache import write_files
 
 SCHEMA = 2
 AGAIN = "delete it and run its cell again"

@@ -11,7 +11,7 @@ from companion.records import profiles
 from companion.tables.engine import COLUMNS, results_table
 from companion.tables.figures import colour, draw_intervals
 from companion.tables.writing import as_markdown, interval, number, plain, said, title
-from labelaug_core.cache import write_files
+from labelaug_core.files.cache import write_files
 
 REFERENCE = {  # what a question compares a row with; elsewhere FFN on as many fine labels
     "estimators": lambda cell: cell | {"method": "label-aug", "option": "decode=exact"},

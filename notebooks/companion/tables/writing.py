@@ -11,7 +11,7 @@ import pandas as pd
 from companion.methods import METHODS
 from companion.records import profiles
 from companion.tables.engine import paper_key
-from labelaug_core.cache import write_files
+from labelaug_core.files.cache import write_files
 
 OTHER = {2: "the reference FFN", 3: "the reference FFN", 4: "the same method without the option"}
 CHANGE = {2: "gain over FFN", 3: "gain over FFN", 4: "change by the option"}  # what delta is, by table

@@ -87,7 +87,7 @@ def cached_features(
     """
     import torch  # here: whoever only writes files waits for no torch
 
-    from labelaug_core.loading import Loader, cores
+    from labelaug_core.files.loading import Loader, cores
 
     key = hashlib.sha256(f"{encoder.key}|{getattr(images, 'key', 'array')}|{content_hash}".encode()).hexdigest()[:24]
     n, device, threads = len(images), "cuda" if torch.cuda.is_available() else "cpu", torch.get_num_threads()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, features
 
-from labelaug_core.cache import progress
+from labelaug_core.files.cache import progress
 
 with suppress(ImportError):  # the plugin for HEIC comes with the extra `joining`
     import pillow_heif

@@ -16,10 +16,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from labelaug_core.cache import write_files
 from labelaug_core.data import DataError
+from labelaug_core.files.cache import write_files
+from labelaug_core.files.inputs import OwnEncoder, Reader, encoder_of, is_frozen
 from labelaug_core.graph_file import graph_to_yaml, load_graph
-from labelaug_core.inputs import OwnEncoder, Reader, encoder_of, is_frozen
 from labelaug_core.label_aug import PathSettings
 from labelaug_core.training import TrainingSettings
 

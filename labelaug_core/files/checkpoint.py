@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from labelaug_core.cache import write_files
-from labelaug_core.loading import TrainingError
+from labelaug_core.files.cache import write_files
+from labelaug_core.files.loading import TrainingError
 
 
 class Checkpoint:
