@@ -23,7 +23,7 @@
 
 # %% tags=["parameters"]
 seed = 0
-steps = 200
+steps = 400
 
 # %% [markdown]
 # ## Two datasets whose labels do not match
@@ -134,7 +134,8 @@ ax.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]
 # **How to read it.** Each bar is one model, trained once. The blue bar is the join. Compare it with the
-# longest of the others. One seed is not a result: change `seed` in the first cell and see how much each bar
+# longest of the others. `same compute` can be the shorter one of the two FFNs: it sees the same few images twice as
+# often, so it can overfit. One seed is not a result: change `seed` in the first cell and see how much each bar
 # moves. The comparison with several seeds, intervals and other methods is notebook [22](22_table3.ipynb).
 # Coat labels say much about a breed. Notebooks 22 and [44](44_which_coarse_labels.ipynb) ask whether a join
 # still helps when the coarse labels say less.

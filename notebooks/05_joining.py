@@ -492,8 +492,17 @@ plt.show()
 # 3. Does the control see as many pictures in a step, and was it tuned as much?
 # 4. Is the gain larger than the differences between seeds?
 #
-# And the method must pass the gain on. On CIFAR-100 the coarse labels say much that an FFN does not know: a flat softmax
-# gains by the join, Algorithm 1 does not (notebooks 22 and 43).
+# And the method must pass the gain on. On CIFAR-100 the coarse labels say much that an FFN does not know. A flat
+# softmax gains much by the join, Algorithm 1 hardly (notebook 22). We see two reasons.
+#
+# - **The coarse question is seldom asked.** A coarse label teaches the answers to one question, here the superclass.
+#   The graph of CIFAR-100 has six questions at the root, and a path asks one of them. Greedy decoding asks the question
+#   whose best answer is most probable. That is seldom the superclass, which has twenty answers (notebook 43 counts it).
+#   WordTree has no other question, and gains more by the join. A flat softmax has no questions at all: each coarse
+#   picture changes the scores of the classes themselves.
+# - **Each block is normalised by itself.** WordTree gains less than the flat softmax. A likely reason: if the first
+#   answer is wrong, no later score can correct it, because each block sums to 1. Where the scores of whole paths are
+#   normalised together ("direct and global scores" in notebook 22), the gain is that of the flat softmax.
 
 # %% [markdown]
 # ## What to take away

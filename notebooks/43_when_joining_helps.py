@@ -29,9 +29,10 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from companion.expect import expect
+from companion.interpret import asked
 from companion.methods import SEVERAL_LABELS
 from companion.records import profiles
-from companion.runs import load_task
+from companion.runs import load_task, trained
 from companion.tables import beyond
 from companion.tables.figures import draw_curves
 from companion.tables.writing import as_markdown, folded, read_table, write_figure
@@ -116,3 +117,41 @@ path = profiles.OUT / "results" / profile / "expect.csv"
 write_files({path: expected.to_csv(index=False, float_format="%.2f").encode()})
 shown = pd.concat([expected, *(pd.read_csv(f) for f in [path.parents[1] / "cpu" / "expect.csv"] if profile != "cpu" and f.is_file())])
 display(Markdown(as_markdown(shown.round(1).fillna(""))))
+
+# %% [markdown]
+# ## Is the coarse question asked at all?
+#
+# A coarse label trains the answers to its own question and no others (notebook 05, section 3). So Algorithm 1 can only
+# gain where its paths go through this question. (Of several coarse questions we take the one with most images.) Here
+# we count it on the test images, with label-aug (Algorithm 1, three seeds) trained on the fine data and on the fusion. **asked**: the greedy path goes through the coarse question.
+# **greedy**: the label of the greedy path is right. **alone**: the most probable label is right, if only the paths
+# through this question are summed. **exact**: the same for all paths. All numbers are percent of the test images.
+
+# %%
+def use_of(cell, question, dataset):
+    """A row: how label-aug, trained on `dataset`, uses the coarse question of a cell. Means over three seeds."""
+    runs = [trained(profiles.cell_settings(profile, cell["group"], dataset, "label-aug"), seed) for seed in range(3)]
+    found = pd.DataFrame([asked(model, task.test, question) for model, task in runs]).mean()
+    return {"data": f"{cell['group']}: {cell['dataset']}", "question": question, "trained on": dataset.partition("-")[0], **found}
+
+
+rows = []
+for cell in profiles.cells(profile):
+    settings = profiles.cell_settings(profile, **cell)
+    if (cell["method"], cell["option"]) != ("label-aug", "") or not settings["data"].get("join") or settings["finetune"]:
+        continue
+    if settings["source"] not in SEVERAL_LABELS:
+        task = load_task(settings)
+        questions = pd.Series([task.graph.group[task.labels[k]] for k in task.coarse.y if k >= task.n_fine])
+        rows += [use_of(cell, questions.mode()[0], dataset) for dataset in ("fine", cell["dataset"])]
+used = pd.DataFrame(rows)
+path = profiles.OUT / "results" / profile / "asked.csv"
+write_files({path: used.to_csv(index=False, float_format="%.2f").encode()})
+shown = pd.concat([used, *(pd.read_csv(f) for f in [path.parents[1] / "cpu" / "asked.csv"] if profile != "cpu" and f.is_file())])
+display(Markdown(as_markdown(shown.round(1))))
+
+# %% [markdown]
+# **How to read it.** Compare the two rows of a question. Where joining raises *alone* and not *greedy*, the coarse
+# images have taught the answers, but the paths seldom ask for them. A question with many answers is seldom asked, since
+# greedy decoding takes the question whose best answer is most probable, and the best of many answers is seldom nearly
+# certain. Where *asked* is 100, every path goes through the question, and *alone* and *exact* are the same.

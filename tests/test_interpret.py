@@ -10,6 +10,7 @@ from companion.tables.statistics import crossed
 from helpers import build
 from torch import nn
 
+from labelaug_core.data import Split
 from labelaug_core.explain import best_through, explain
 from labelaug_core.label_aug import PathHead, PathSettings
 from labelaug_core.training import Classifier, TrainingSettings
@@ -168,6 +169,25 @@ def test_answers_are_the_decoders_own_probabilities():
         assert len(rows) == asked
         assert rows["p"].tolist() == pytest.approx(slot_logp[:asked, slots].exp().max(1).values.tolist())
     assert found[found["question"] == "color"]["open"].tolist() == [True, True, False]
+
+
+def test_how_much_a_question_is_used_by_enumeration():
+    model, x = classifier().eval(), images(60)
+    split = Split(x.numpy(), np.arange(60) % len(FINE), [str(i) for i in range(60)])
+    tree = model.head.fine_tree
+    paths = tree.path_log_probs(model.head.decoder.slot_log_probs(model.features(x), tree)).exp()
+    wanted = {"asked": 0, "greedy": 0, "alone": 0, "exact": 0}
+    for e, p, y in zip(explain(model, x), paths, split.y, strict=True):
+        alone, exact = dict.fromkeys(FINE, 0.0), dict.fromkeys(FINE, 0.0)
+        for path, value in zip(tree.paths, p.tolist(), strict=True):
+            exact[path[-1]] += value
+            alone[path[-1]] += value * any(GRAPH.group.get(v) == "color" for v in path)
+        wanted["asked"] += any(GRAPH.group.get(v) == "color" for v in e.path)
+        wanted["greedy"] += e.path[-1] == FINE[y]
+        wanted["alone"] += max(alone, key=alone.get) == FINE[y]
+        wanted["exact"] += max(exact, key=exact.get) == FINE[y]
+    assert interpret.asked(model, split, "color", batch=7) == {k: 100 * n / 60 for k, n in wanted.items()}
+    assert 0 < wanted["asked"] < 60 and wanted["alone"] != wanted["exact"]
 
 
 def test_calibration_of_right_and_of_too_high_probabilities():

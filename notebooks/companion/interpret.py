@@ -15,7 +15,9 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.proportion import proportion_confint
 
 from companion.tables.statistics import crossed, influence
+from labelaug_core.block_softmax import block_logsumexp
 from labelaug_core.data import Split
+from labelaug_core.decoder import greedy
 from labelaug_core.explain import Explanation, best_through, explain, path_nodes
 from labelaug_core.graph import LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
@@ -208,6 +210,31 @@ def answers(
         columns = {"question": group, "p": p.max(1) / p.sum(1), "right": right, "open": is_open}
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
+
+
+@torch.no_grad()
+def asked(model: Classifier, split: Split, question: str, batch: int = 256) -> dict[str, float]:
+    """How much a label path model uses one question of its graph (a competing group). In percent of the images:
+
+    asked    Algorithm 2's path goes through the question
+    greedy   Algorithm 2's label is right
+    alone    the most probable label is right, its probability summed over the paths through the question alone
+    exact    the same over all paths
+    """
+    model.eval()
+    tree, device = model.head.fine_tree, next(model.parameters()).device
+    through = torch.tensor([v is not None for v in path_nodes(tree, question)], device=device)
+    counts = dict.fromkeys(("asked", "greedy", "alone", "exact"), 0)
+    for rows in np.split(np.arange(len(split)), range(batch, len(split), batch)):
+        slot_logp = model.head.decoder.slot_log_probs(model.features(to_tensor(split, rows, device)), tree)
+        path_logp, path, y = tree.path_log_probs(slot_logp), greedy(tree, slot_logp), torch.as_tensor(split.y[rows])
+        found = {"greedy": tree.path_label[path]}
+        for name, logp in (("alone", path_logp.masked_fill(~through, -torch.inf)), ("exact", path_logp)):
+            found[name] = block_logsumexp(logp, tree.path_label, len(tree.labels)).argmax(1)
+        counts["asked"] += int(through[path].sum())
+        for name, label in found.items():
+            counts[name] += int((label.cpu() == y).sum())
+    return {name: 100 * n / len(split) for name, n in counts.items()}
 
 
 # -- mistakes measured on the graph ----------------------------------------------------------------------------------
