@@ -33,7 +33,7 @@ if "trials" in SPEC and "-" in PROFILE and config.get("cells"):  # a trial of so
             : int(config["cells"])
         ]
     }
-SEEDS = {name: FIRST or list(range(profiles.seed_count(PROFILE, c["group"]))) for name, c in CELLS.items()}
+SEEDS = {name: FIRST or list(range(profiles.seed_count(PROFILE, c))) for name, c in CELLS.items()}
 TODO = [
     name for name, c in CELLS.items()
     if store.missing_seeds(RESULTS, name, profiles.cell_settings(PROFILE, **c), SEEDS[name])

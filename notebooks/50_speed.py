@@ -105,6 +105,20 @@ if decoder is not None:
     bar_chart(decoder[decoder.what == "evaluation"], "graph", "the evaluation of 64 samples")
 
 # %% [markdown]
+# ## Where is the time of what misses its target?
+#
+# The decoder's time on the pet graph, by torch's profiler: in **matrix products**, and in all **other** operations
+# (the gates of the GRU, block softmax, sums over paths, copies). `products / FFN` is the time of the matrix products
+# alone, divided by FFN's whole time: a faster program with the same GRU could not have a smaller ratio.
+
+# %%
+if decoder is not None:
+    spent = decoder[(decoder.what == "operations") & (decoder.graph == "pet")][["contestant", "matrix_ms", "other_ms"]]
+    whole = (spent.matrix_ms + spent.other_ms).where(spent.contestant.str.endswith("FFN")).ffill()
+    spent = spent.assign(**{"products / FFN": spent.matrix_ms / whole, "all / FFN": (spent.matrix_ms + spent.other_ms) / whole})
+    display(spent.style.hide(axis="index").format(precision=2))
+
+# %% [markdown]
 # ## What does the shared tree save?
 #
 # The prefix tree computes a state once for all paths that begin with it. Without the tree each path is computed

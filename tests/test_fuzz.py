@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_training import Drawings
 
-from labelaug_core import cache
 from labelaug_core.data import DataError, ImageFiles
 from labelaug_core.encoders import SmallCNN
+from labelaug_core.files import cache
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import GRAPHS, graph_from_dict, load_graph
 from labelaug_core.joining import folder
@@ -150,7 +150,7 @@ def test_a_damaged_profile_is_one_error_or_other_settings(tmp_path, monkeypatch,
         for part in profiles.PARTS:
             for cell in profiles.cells(profile, part=part):
                 profiles.cell_settings(profile, **cell)
-                profiles.seed_count(profile, cell["group"])
+                profiles.seed_count(profile, cell)
 
     with limits():
         path.write_bytes(raw)

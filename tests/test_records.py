@@ -222,6 +222,14 @@ def test_seeds_may_be_typed_in_any_way(typed, seeds):
     assert profiles.seed_list(typed) == seeds
 
 
+def test_a_cell_has_the_seeds_of_its_row_and_a_trial_has_one():
+    cell = {"group": "pet", "dataset": "fusion", "method": "label-aug", "option": ""}
+    assert [profiles.seed_count("cpu", cell | {"method": m}) for m in ("label-aug", "wordtree")] == [10, 6]
+    assert profiles.seed_count("cpu", cell | {"option": "decode=exact"}) == 10
+    assert profiles.seed_count("cpu", cell | {"option": "graph=small"}) == 6
+    assert profiles.seed_count("paper-rehearsal", cell) == 1
+
+
 @pytest.mark.parametrize(
     "typed, named", [("0 one two", "'one', 'two'"), ([], r"\[\]"), (-1, "-1"), (True, "True"), (0.5, "0.5")]
 )

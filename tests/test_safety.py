@@ -23,9 +23,10 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from test_batch import copy, environment, seeds_of, shrink  # noqa: F401  copy: a fixture: the repository with a small toy profile
 from test_training import Drawings
 
-from labelaug_core import cache, encoders, explain, graph_file
+from labelaug_core import encoders, explain, graph_file
 from labelaug_core.data import DataError
 from labelaug_core.encoders import SmallCNN
+from labelaug_core.files import cache
 from labelaug_core.graph import GraphError
 from labelaug_core.joining import draft as join
 

@@ -159,6 +159,24 @@ def path_by_path(head: PathHead, features: torch.Tensor) -> torch.Tensor:
     return torch.stack([p[:, tree.path_label == k].sum(1) for k in range(len(tree.labels))], 1).log()
 
 
+MATRIX = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
+
+
+def operations(contestants: dict, repeats: int) -> list[dict]:
+    """A row a contestant: milliseconds a call in matrix products and in all other operations of torch."""
+    rows = []
+    for name, f in contestants.items():
+        f()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+            for _ in range(repeats):
+                f()
+        spent = {True: 0.0, False: 0.0}
+        for event in found.key_averages():
+            spent[event.key in MATRIX] += event.self_cpu_time_total / 1e3 / repeats
+        rows.append({"contestant": name, "matrix_ms": round(spent[True], 4), "other_ms": round(spent[False], 4)})
+    return rows
+
+
 def decoder(graphs: tuple[str, ...], rounds: int, batch: int = 64, d: int = 1280, hidden: int = 256) -> list[dict]:
     """On cached features: a training step of every objective, and the evaluation of a batch."""
     rows = []
@@ -170,6 +188,8 @@ def decoder(graphs: tuple[str, ...], rounds: int, batch: int = 64, d: int = 1280
         steps = {m: training_step(model, len(head.fine_tree.labels), x) for m, model in models.items()}
         at = {"graph": name, "nodes": len(graph.nodes), "paths": len(head.fine_tree.paths), "batch": batch}
         rows += [{"what": "training step"} | at | row for row in race(steps, rounds)]
+        two = {f"step, {m}": steps[m] for m in ("FFN", "algorithm-1")}
+        rows += [{"what": "operations"} | at | row for row in operations(two, rounds)]
         few = torch.randn(2, head.decoder.start.in_features)
         for model in models.values():
             model.eval()
@@ -182,6 +202,8 @@ def decoder(graphs: tuple[str, ...], rounds: int, batch: int = 64, d: int = 1280
                 "with greedy and all paths": lambda m=ours, x=x: m.head.predictions(m.features(x)),
             }
             rows += [{"what": "evaluation"} | at | row for row in race(evaluation, rounds)]
+            two = {f"evaluation, {m}": evaluation[m] for m in ("FFN", "exact label probabilities")}
+            rows += [{"what": "operations"} | at | row for row in operations(two, rounds)]
             ways = {"shared tree": head.log_probs, "path by path": lambda few, head=head: path_by_path(head, few)}
             ways = {way: lambda f=f, few=few: f(few) for way, f in ways.items()}
             rows += [{"what": "shared tree"} | at | {"batch": len(few)} | row for row in race(ways, rounds)]

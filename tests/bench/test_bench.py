@@ -27,8 +27,9 @@ def test_decoder_runs():
     rows = bench_core.decoder(("critters",), rounds=1, batch=2, d=4, hidden=4)
     steps = [r for r in rows if r["what"] == "training step"]
     assert [r["contestant"] for r in steps] == ["FFN", *OBJECTIVES]
-    assert {r["what"] for r in rows} == {"training step", "evaluation", "shared tree"}
+    assert {r["what"] for r in rows} == {"training step", "operations", "evaluation", "shared tree"}
     assert all(r["ratio"] == 1 for r in rows if r["contestant"] == "FFN")
+    assert all(r["matrix_ms"] > 0 and r["other_ms"] > 0 for r in rows if r["what"] == "operations")
 
 
 def test_growth_runs():

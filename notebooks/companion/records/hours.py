@@ -26,7 +26,7 @@ def hours(profile: str, trial: str) -> list[dict]:
             cells, found, wanted = profiles.cells(profile, group, part), [], 0
             for cell in cells:
                 steps = profiles.cell_settings(profile, **cell)["training"]["steps"]
-                wanted += steps * profiles.seed_count(profile, group)
+                wanted += steps * profiles.seed_count(profile, cell)
                 try:
                     runs = store.read(folder, profiles.cell_name(**cell)).runs
                 except profiles.RecordError:  # this trial left it out

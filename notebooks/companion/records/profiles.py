@@ -101,6 +101,8 @@ def tried(spec: dict, base: str, trial: str) -> dict:
     for group, table in spec["groups"].items():
         own = small["groups"].get(group, {})
         changed = {part: table[part] | own.get(part, {}) for part in ("encoder", "data")}
+        for part in ("cells", "ablations"):
+            changed[part] = [{k: v for k, v in row.items() if k != "seeds"} for row in table.get(part, [])]
         groups[group] = table | changed | {"training": table.get("training", {}) | small["training"], "seeds": 1}
     reports = {n: [f.replace(f"/{base}/", f"/{base}-{trial}/") for f in files] for n, files in spec["reports"].items()}
     training = spec["training"] | small["training"]
@@ -209,10 +211,13 @@ def cells(profile: str, group: str | None = None, part: str = "cells", question:
 
 
 @of_a_profile
-def seed_count(profile: str, group: str) -> int:
-    """How many seeds a cell of this group is trained with: the group's number, or else the profile's."""
+def seed_count(profile: str, cell: dict) -> int:
+    """How many seeds a cell is trained with: the largest number of its rows, or else the group's, or the profile's."""
     spec = load_profile(profile)
-    return spec["groups"][group].get("seeds", spec["seeds"])
+    table, option = spec["groups"][cell["group"]], cell["option"].partition("decode=")[0]
+    rows = [row for part in ("cells", "ablations") for row in table.get(part, []) if option in row.get("options", [""])]
+    rows = [row for row in rows if cell["dataset"] in row["datasets"] and cell["method"] in row["methods"]]
+    return max((row["seeds"] for row in rows if "seeds" in row), default=table.get("seeds", spec["seeds"]))
 
 
 def seed_list(seeds) -> list[int]:

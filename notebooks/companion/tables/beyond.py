@@ -39,7 +39,8 @@ def question(profile: str, name: str) -> tuple[pd.DataFrame, list[str]]:
         if name == "estimators":  # all are compared by the most probable label
             cells = [c | {"option": "decode=exact"} if c["method"] == "label-aug" else c for c in cells]
         frame = rows_of(profile, name, cells)
-        lacking = int((frame["n_seeds"] < profiles.seed_count(profile, group)).sum())
+        planned = [profiles.seed_count(profile, cell) for cell in cells]
+        lacking = int((frame["n_seeds"] < planned).sum())
         if not lacking:
             n = " or ".join(map(str, sorted(set(frame["n_seeds"]))))
             notes.append(f"{group}: {n} seeds, {int(frame['n_test'].max()):,} test images, from the records.")

@@ -82,7 +82,7 @@ def read_scores(profile: str, cell: dict) -> Scores | str:
         return str(error)
     if why := store.stale(record, settings):
         return f"its record is stale: {why}"
-    seeds = [s for s in record.seeds if s < profiles.seed_count(profile, cell["group"])]
+    seeds = [s for s in record.seeds if s < profiles.seed_count(profile, cell)]
     if not seeds:
         return next(iter(record.damaged.values()), "no seed of this profile is recorded")
     rows = np.array([record.seeds.index(s) for s in seeds])
@@ -215,8 +215,7 @@ def results_table(
                 row |= estimate("joining", paired(*both))
         rows.append(row)
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"verdict": object, "decode": object})
-    n = {g: profiles.seed_count(profile, g) for g in frame["group"].unique()}
-    return judged(frame, n)
+    return judged(frame, [profiles.seed_count(profile, cell) for cell in cells])
 
 
 def own_columns(scores: Scores) -> dict:
@@ -249,16 +248,13 @@ def compared(scores: Scores, reference: Scores) -> dict:
     return row
 
 
-def judged(frame: pd.DataFrame, planned: dict[str, int]) -> pd.DataFrame:
-    """The frame with p_holm and the verdicts. planned: seeds a cell, by group."""
+def judged(frame: pd.DataFrame, planned: list[int]) -> pd.DataFrame:
+    """The frame with p_holm and the verdicts. planned: the seeds of each row's cell."""
     p, first = frame["p_value"].mask(frame["role"].eq("control")), frame["role"].eq("primary")
     frame["p_holm"] = holm(p)
     frame.loc[first, "p_holm"] = holm(p[first])
     there = frame["n_seeds"] > 0
-    short = [
-        f" ({n} of {planned[g]} seeds)" * (n < planned[g])
-        for n, g in zip(frame["n_seeds"], frame["group"], strict=True)
-    ]
+    short = [f" ({n} of {all_} seeds)" * (n < all_) for n, all_ in zip(frame["n_seeds"], planned, strict=True)]
     verdicts = [verdict(row) + text for (_, row), text in zip(frame.iterrows(), short, strict=True)]
     frame["verdict"] = frame["verdict"].where(~there, verdicts)
     frame["paper_verdict"] = [paper_verdict(r) for _, r in frame.iterrows()]

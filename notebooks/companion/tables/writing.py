@@ -189,7 +189,8 @@ def counts(row) -> str:
 
 def command(profile: str, row) -> str:
     """What trains one row of Tables 2 to 4 again; a decoding (`decode=...`) is read from the run without an option."""
-    option, seeds = row.option.partition("decode=")[0], list(range(profiles.seed_count(profile, row.group)))
+    own = {k: getattr(row, k) for k in ("group", "dataset", "method", "option")}
+    option, seeds = row.option.partition("decode=")[0], list(range(profiles.seed_count(profile, own)))
     cell = f"profile: {profile}, group: {row.group}, dataset: {row.dataset}, method: {row.method}"
     option = f', option: "{option}"' if option else ""
     return f"papermill notebooks/20_train_cell.ipynb out.ipynb -y '{{{cell}{option}, seeds: {seeds}}}'"
