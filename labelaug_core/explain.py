@@ -53,8 +53,8 @@ class Explanation:
         kind = "deterministic" if self.deterministic else "nondeterministic"
         lines.append(f"  so: {self.path[-1]}, p = {self.label_p:.2f} over all its paths; this path is {kind}")
         if self.other_path:
-            way, odds = " > ".join(self.other_path[1:-1]), self.other_p / self.path_p
-            lines.append(f"  another path to it: {way}, {odds:.2g} times as probable")
+            way, odds = " > ".join(self.other_path[1:-1]), f"{self.other_p / self.path_p:.2g}"
+            lines.append(f"  another path to it: {way}, {'as' if odds == '1' else f'{odds} times as'} probable")
         return "\n".join(lines)
 
 

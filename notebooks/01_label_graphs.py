@@ -379,7 +379,7 @@ for what in ("shared", "coarser", "unrelated"):
 # %% [markdown]
 # ## 8 Every graph we ship, in numbers
 #
-# For each file in `labelaug_core/graphs/`: nodes, edges, competing groups, labels (each node once),
+# For each file in `labelaug_core/graphs/`: nodes, edges, groups, labels (each node once),
 # the mean number of paths per label, and the share of these paths that is nondeterministic. *Teacher
 # forcing* feeds the right answer at every step and asks for the next one. So it needs to know the right
 # answer, and it cannot use the nondeterministic paths.

@@ -497,8 +497,8 @@ print(len(pet_tree.slot_node), "slots in", len(pet_tree.block_state), "blocks; l
 #    and the probabilities of all complete paths sum to 1.
 # 3. At an evaluated label above other labels, *stop or go on* is a decision of its own, and it is
 #    learned. A coarse label is only reached.
-# 4. Probabilities of blocks of unequal sizes cannot be compared: a block with one member always has
-#    the largest.
+# 4. Probabilities of blocks of unequal sizes cannot be compared fairly. A block with one member always has the largest.
+#    Our rule corrects this case alone: greedy decoding still compares two kinds of hair with three colours.
 # 5. Subtract the maximum *of the block*.
 #
 # ## Exercises

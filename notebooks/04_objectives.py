@@ -366,7 +366,7 @@ plt.show()
 # falls while the average reward rises.
 #
 # We measure it. A head (`PathHead`: the decoder, its trees and its loss, see section 11) is trained on the
-# three pictures. At some steps we compute the exact noise for
+# three pictures, with the exact expected reward (section 10). At some steps we compute the exact noise for
 # two other British Shorthairs: one between the pictures of the British Shorthair and of the Birman,
 # and one a little nearer to the Birman. The noise is the standard deviation of one sample's gradient,
 # divided by the length of the exact gradient.
@@ -481,8 +481,8 @@ plt.show()
 # %% [markdown]
 # ## 10 Two exact objectives
 #
-# If all paths can be summed, why sample? **Expected reward** is Eq. 4 itself. The **marginal
-# likelihood** is closely related: it is minus the log of the same sum.
+# If all paths can be summed, why sample? **Expected reward** is Eq. 4 itself. The loss of the
+# **marginal likelihood** is closely related: it is minus the log of the same sum.
 #
 # $$L_{exp} = -p(y), \qquad L_{marg} = -\log p(y), \qquad p(y) = \sum_{P \text{ ends in } y} p(P).$$
 #
@@ -569,7 +569,7 @@ print(f"question: -mean log = {-(p_hair.log() + p_color.log()) / 2:.4f}")
 # 1. Encode a batch: features $f$. Toss one coin: with rate $r_{tf}$ the decoder is fed the true node of each step, else
 #    its own best answer.
 # 2. Part 1, every sample: find the deterministic paths of its label. $L_d$ is $-\sum \log p$ of the right answers on
-#    them, each answer in its own block softmax; the mean over several paths.
+#    them, each answer in its own block softmax. If a label has several such paths, take the mean.
 # 3. Part 2, only samples whose label also has a nondeterministic path: sample one path (the question uniformly, the
 #    answer from $p$). Its reward $r$ is 1 if it ends at the label, else 0. $L_{nd} = -(r - b) \log p(\text{path})$.
 # 4. Add the parts, take the gradient, step. Then move the baseline $b$ a tenth of the way to the batch's mean reward.
@@ -780,7 +780,7 @@ for name, b in (("average reward", average), ("best", best)):
 #
 # The mean does not depend on $b$, so minimise $\sum_P p\, (r - b)^2\, \lVert \nabla \log p
 # \rVert^2$: setting the derivative to zero gives the average reward *weighted by the squared length
-# of the score* $\nabla \log p$. The plain average is the usual approximation.
+# of the gradient* $\nabla \log p$. The plain average is the usual approximation.
 #
 # </details>
 #
@@ -819,7 +819,8 @@ print("answers with a gradient:", ", ".join(sorted(touched)))
 #
 # </details>
 #
-# **4.** Show that the question likelihood is never below the marginal of the same questions:
+# **4.** Show that the loss of the question likelihood is never below that of the marginal likelihood of the same
+# questions:
 # $-\operatorname{mean}_q \log p_q \ge -\log \operatorname{mean}_q p_q$. When are they equal?
 #
 # <details><summary>Solution</summary>

@@ -56,8 +56,8 @@ _ = torch.manual_seed(seed)
 # %% [markdown]
 # We need five words (the [glossary](glossary.md) has more). The **fine** dataset has the labels that a test
 # asks for. The **coarse** dataset has labels that say less. The two together are the **fusion**, in the paper's
-# word. An **arm** is one way of training that we compare with others. The **control** is the arm that differs
-# from joining in nothing but the coarse labels.
+# word. An **arm** is one way of training that we compare with others. The **control** is the arm that sees
+# as many pictures in a step as the join, all of them fine. (In section 5 it is FFN, in section 6 label-aug.)
 #
 # Here is the little graph again, now with three coarse datasets to choose from. Their labels are the species,
 # the hair and the coat pattern. The hair and the coats were augmented nodes in notebook 01. A node becomes a
@@ -168,7 +168,7 @@ assert torch.allclose(sum(plain) / 4, L_coarse)
 
 # %% [markdown]
 # This equals $-\log$ of the summed probability of **all complete paths through** *cat*: "it is some
-# We look at the gradient of $\log p(\text{label})$ for
+# cat". So nothing below *cat* gets a gradient. We look at the gradient of $\log p(\text{label})$ for
 # the score of each answer, on a tree with all labels: for two coarse labels, and for a fine label. (The Mau has
 # two paths. Here $p$ is their sum. Algorithm 1 takes the mean of their $\log p$, which trains the same answers
 # with other weights.)
@@ -482,7 +482,7 @@ plt.show()
 # photographs) that what is learned on one does not hold for the other. The coarse labels can be wrong. The
 # graph can be wrong: if a coarse label lies above the wrong breeds, its pictures train wrong answers. And the
 # encoder can be frozen, so that only the last layers can use what the coarse pictures show. Our experiments
-# change some of these one at a time (notebooks 43 to 45).
+# change two of these: the coarse labels (notebook 44) and the graph (notebook 45).
 #
 # A short list for a join of your own (notebook 99):
 #
@@ -493,13 +493,12 @@ plt.show()
 # 4. Is the gain larger than the differences between seeds?
 #
 # And the method must pass the gain on. On CIFAR-100 the coarse labels say much that an FFN does not know. A flat
-# softmax gains much by the join, Algorithm 1 hardly (notebook 22). We see two reasons.
+# softmax gains much by the join, Algorithm 1 hardly (notebook 22). We see two reasons, and each explains a part.
 #
-# - **The coarse question is seldom asked.** A coarse label teaches the answers to one question, here the superclass.
-#   The graph of CIFAR-100 has six questions at the root, and a path asks one of them. Greedy decoding asks the question
-#   whose best answer is most probable. That is seldom the superclass, which has twenty answers (notebook 43 counts it).
-#   WordTree has no other question, and gains more by the join. A flat softmax has no questions at all: each coarse
-#   picture changes the scores of the classes themselves.
+# - **Most paths do not ask the coarse question.** A coarse label teaches the answers to one question, here the
+#   superclass. The graph of CIFAR-100 has six questions at the root, and a path asks one of them. After the join about
+#   one greedy path in five asks for the superclass (notebook 43). WordTree has no other question. It gains more by the
+#   join than Algorithm 1, but it stays below FFN, too (notebook 22).
 # - **Each block is normalised by itself.** WordTree gains less than the flat softmax. A likely reason: if the first
 #   answer is wrong, no later score can correct it, because each block sums to 1. Where the scores of whole paths are
 #   normalised together ("direct and global scores" in notebook 22), the gain is that of the flat softmax.

@@ -216,7 +216,8 @@ assert np.isclose(by_hand, label_set.loss(x, tabby, True).item())
 # long hair. A set has no questions, so it cannot say that this question is only open.
 #
 # The same happens with nondeterministic paths. The set of a British Shorthair holds *all three* coats,
-# whatever the picture shows. We compute which probability the sigmoids learn, if a quarter of the British
+# whatever the picture shows. (The option `ignore` leaves these coats out of the loss; the paper's way is `positive`.)
+# We compute which probability the sigmoids learn, if a quarter of the British
 # Shorthairs is tabby and the features cannot tell: the mean of the targets minimises the loss.
 
 # %% tags=["nbval-check-output"]
@@ -264,7 +265,7 @@ for path in (word_tree.paths(v)[0] for v in ("cat", "dog", *breeds)):
 # %% [markdown]
 # By hand: *cat* has $\frac45$ and the British Shorthair has $\frac45 \cdot \frac24 = 0.4$ in all. The
 # likelihood of the coarse label *cat* is 0.8. **Our coarse label *Tabby-Color* has no node**, so a WordTree
-# cannot use this picture at all. This is the difference that the paper's augmented nodes make.
+# cannot use this picture at all. This is the difference that nodes for attributes make.
 #
 # On such a tree label-aug and WordTree are the same model. In our tables it is label-aug on the graph without
 # attributes. The package `hierarchicalsoftmax` is a second implementation; all three agree.

@@ -42,7 +42,7 @@ names = {1: "datasets", 2: "text classification", 3: "image classification", 4: 
 # ## The paper's claims on real data
 #
 # What the paper claims, what the profile `cpu` finds with the same method (Algorithm 1), and the verdict. *reversed*: the
-# difference is on the other side at 5 %, after Holm's correction over the table. *not reproduced*: on the other side,
+# difference is on the other side at 5 %, after Holm's correction (the fusion rows and all others apart). *not reproduced*: on the other side,
 # perhaps by chance. *joining alone*: the fusion against the same method on the fine data. Diamonds are the paper's
 # differences.
 
