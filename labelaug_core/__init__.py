@@ -11,7 +11,7 @@ HOMES = {
     "GraphError": "graph",
     "load_graph": "graph_file",
     "graph_to_yaml": "graph_file",
-    "DataError": "files.images",
+    "DataError": "data",
     "TrainingSettings": "training",
     "PathSettings": "label_aug",
     "Explanation": "explain",

@@ -1,18 +1,35 @@
-"""What a dataset is here: a Split of inputs and labels; and what a run needs: a Task."""
+"""What a dataset is here: a Split of inputs and labels; what a run needs: a Task; errors that name all offenders."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from labelaug_core.files.images import DataError, listed
-from labelaug_core.files.images import ImageFiles as ImageFiles  # images are data: one import for those who use both
-from labelaug_core.files.images import check_images as check_images
-from labelaug_core.files.images import open_image as open_image
 from labelaug_core.graph import GraphError, LabelGraph, normalise
+
+MOST_NAMED = 50  # an error names so many offenders and counts the rest
+
+
+class DataError(ValueError):
+    """Data is missing or unreadable; the message says what, where it was looked for and what to do."""
+
+
+def printable(name: str | Path) -> str:
+    """The name as text that every screen and file takes, composed (NFC); a byte that is not UTF-8 becomes `\\xe9`."""
+    return unicodedata.normalize("NFC", os.fsencode(str(name)).decode("utf-8", "backslashreplace"))
+
+
+def listed(names: Iterable[str], between: str = ", ") -> str:
+    """All names in one line; of more than MOST_NAMED, the first ones and the number of the others."""
+    names = list(names)
+    more = f"{between}and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return between.join(names[:MOST_NAMED]) + more
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from labelaug_core.data import DataError, Split, Task, class_indices, joint_labels
+from labelaug_core.data import DataError, Split, Task, class_indices, joint_labels, listed, printable
 from labelaug_core.encoders import Identity
 from labelaug_core.explain import Explanation, explain
 from labelaug_core.files import saved
-from labelaug_core.files.images import listed, printable
 from labelaug_core.files.inputs import class_texts, encoder_of, features_of, in_memory, is_frozen, reader_of
 from labelaug_core.graph import GraphError, LabelGraph
 from labelaug_core.label_aug import PathHead, PathSettings

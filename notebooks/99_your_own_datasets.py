@@ -65,7 +65,7 @@ from companion.drawing import draw_graph
 from companion.heads.baselines import FFNHead
 from companion.records.profiles import check_parameters
 from labelaug_core import DataError, GraphError, LabelAug, TrainingSettings, load_graph
-from labelaug_core.data import check_images
+from labelaug_core.files.images import check_images
 from labelaug_core.joining import duplicates, folder, report
 
 check_parameters(

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_training import Drawings
 
-from labelaug_core.data import DataError, ImageFiles
+from labelaug_core.data import DataError
 from labelaug_core.encoders import SmallCNN
 from labelaug_core.files import cache
+from labelaug_core.files.images import ImageFiles
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import GRAPHS, graph_from_dict, load_graph
 from labelaug_core.joining import folder

@@ -18,8 +18,9 @@ from matplotlib import font_manager
 from PIL import Image
 from test_joining_images import draw
 
-from labelaug_core.data import DataError, ImageFiles, Split, Task, Texts
+from labelaug_core.data import DataError, Split, Task, Texts
 from labelaug_core.files.cache import cache_folder
+from labelaug_core.files.images import ImageFiles
 from labelaug_core.graph import GraphError
 from labelaug_core.graph_file import graph_from_dict, load_graph
 from labelaug_core.joining import duplicates, folder

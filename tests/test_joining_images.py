@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelaug_core.data import DataError, ImageFiles, check_images, content_hash, open_image
-from labelaug_core.files.images import IMAGE_SUFFIXES, LARGEST, PLUGINS, UNREAD_SUFFIXES
+from labelaug_core.data import DataError, content_hash
+from labelaug_core.files.images import (
+    IMAGE_SUFFIXES,
+    LARGEST,
+    PLUGINS,
+    UNREAD_SUFFIXES,
+    ImageFiles,
+    check_images,
+    open_image,
+)
 from labelaug_core.joining.class_folders import class_folders
 
 

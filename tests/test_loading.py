@@ -21,9 +21,10 @@ from helpers import classifier, features_task
 from PIL import Image
 from test_training import HEADS, SETTINGS, train
 
-from labelaug_core.data import DataError, ImageFiles, Rows, Split
+from labelaug_core.data import DataError, Rows, Split
 from labelaug_core.encoders import Augment, Identity, SmallCNN
 from labelaug_core.files.cache import cached_features
+from labelaug_core.files.images import ImageFiles
 from labelaug_core.files.loading import Loader
 from labelaug_core.label_aug import PathHead
 from labelaug_core.text_encoders import MINILM, BertEncoder, WordPieces
@@ -115,7 +116,7 @@ def test_a_killed_worker_is_one_error_that_names_the_file_it_read(photos):
 def test_two_processes_on_an_empty_cache_encode_once(photos):
     code = (
         "import sys, torch, pathlib, time; from labelaug_core.files.cache import cached_features as c\n"
-        "from labelaug_core.encoders import SmallCNN; from labelaug_core.data import ImageFiles\n"
+        "from labelaug_core.encoders import SmallCNN; from labelaug_core.files.images import ImageFiles\n"
         "class Slow(SmallCNN):\n"
         "    def forward(self, x):\n"
         "        time.sleep(0.3); open(sys.argv[1] + '/encoded', 'a').write(f'{len(x)} '); return super().forward(x)\n"

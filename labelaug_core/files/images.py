@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, features
 
+from labelaug_core.data import DataError, listed, printable
 from labelaug_core.files.cache import progress
 
 with suppress(ImportError):  # the plugin for HEIC comes with the extra `joining`
@@ -21,7 +20,6 @@ with suppress(ImportError):  # the plugin for HEIC comes with the extra `joining
 
 LARGEST = 300_000_000  # pixels of an image: phones take 200 million; a file of a few kB can ask for far more
 NARROWEST = 100  # an image may be at most so many times as long as wide
-MOST_NAMED = 50  # an error names so many offenders and counts the rest
 Image.MAX_IMAGE_PIXELS = LARGEST  # Pillow's own limit also holds inside its readers (frames, tiles)
 Image.init()
 
@@ -39,22 +37,6 @@ PLUGINS = {
     "convert these camera files to JPEG or TIFF": ".dng .cr2 .cr3 .nef .arw .raf .orf .rw2 .pef .srw",
 }
 UNREAD_SUFFIXES = {s: what for what, suffixes in PLUGINS.items() for s in suffixes.split() if s not in IMAGE_SUFFIXES}
-
-
-class DataError(ValueError):
-    """Data is missing or unreadable; the message says what, where it was looked for and what to do."""
-
-
-def printable(name: str | Path) -> str:
-    """The name as text that every screen and file takes, composed (NFC); a byte that is not UTF-8 becomes `\\xe9`."""
-    return unicodedata.normalize("NFC", os.fsencode(str(name)).decode("utf-8", "backslashreplace"))
-
-
-def listed(names: Iterable[str], between: str = ", ") -> str:
-    """All names in one line; of more than MOST_NAMED, the first ones and the number of the others."""
-    names = list(names)
-    more = f"{between}and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return between.join(names[:MOST_NAMED]) + more
 
 
 def open_image(path: str | Path, side: int = 0) -> Image.Image:

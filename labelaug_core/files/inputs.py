@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelaug_core.data import DataError, ImageFiles, Rows, Texts, check_images, content_hash
+from labelaug_core.data import DataError, Rows, Texts, content_hash, listed
 from labelaug_core.encoders import Identity, Still, build_encoder
 from labelaug_core.files.cache import cached_features, progress
-from labelaug_core.files.images import listed
+from labelaug_core.files.images import ImageFiles, check_images
 from labelaug_core.text_encoders import MINILM, WordPieces, vocabulary, word_numbers
 
 SMALL_IMAGE, IMAGE, WIDTH = 32, 224, 16  # sides in pixels for small-cnn and for all others; width of small-cnn

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from labelaug_core.data import DataError, ImageFiles, Rows, Split
+from labelaug_core.data import DataError, Rows, Split
+from labelaug_core.files.images import ImageFiles
 
 AHEAD = 2  # steps that each worker reads ahead
 

@@ -8,7 +8,8 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from labelaug_core.files.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, DataError, listed, printable
+from labelaug_core.data import DataError, listed, printable
+from labelaug_core.files.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from labelaug_core.graph import normalise
 
 # What a system puts beside photos: thumbnails of a network drive, what macOS adds to a zip, waste bins.

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from labelaug_core.data import DataError
-from labelaug_core.files.images import listed
+from labelaug_core.data import DataError, listed
 from labelaug_core.graph import LabelGraph, normalise
 from labelaug_core.graph_file import graph_from_dict
 

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from labelaug_core.data import Split, Task, Texts, open_image
+from labelaug_core.data import Split, Task, Texts, listed
 from labelaug_core.files.cache import progress
-from labelaug_core.files.images import listed
+from labelaug_core.files.images import open_image
 from labelaug_core.graph import normalise
 
 # Bits of 64, chosen by looking at real pets and flowers: 99.5 % of copies that were scaled, recompressed or

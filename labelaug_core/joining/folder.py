@@ -16,17 +16,17 @@ import numpy as np
 
 from labelaug_core.data import (
     DataError,
-    ImageFiles,
     Split,
     Task,
     Texts,
-    check_images,
     class_indices,
     content_hash,
     joint_labels,
+    listed,
+    printable,
     require_classes,
 )
-from labelaug_core.files.images import listed, printable
+from labelaug_core.files.images import ImageFiles, check_images
 from labelaug_core.graph import GraphError, LabelGraph, normalise
 from labelaug_core.graph_file import load_graph
 from labelaug_core.joining.class_folders import class_folders

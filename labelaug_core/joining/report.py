@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from labelaug_core.data import Split, Task
-from labelaug_core.files.images import listed
+from labelaug_core.data import Split, Task, listed
 from labelaug_core.graph import LabelGraph
 from labelaug_core.joining.draft import UNPLACED, vague_pairs
 

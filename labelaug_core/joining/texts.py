@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from labelaug_core.files.images import DataError, listed
+from labelaug_core.data import DataError, listed
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl")
 NO_VALUE = {"nan", "null", "<na>", "nat"}  # how other programs write a missing value

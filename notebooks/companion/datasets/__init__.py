@@ -11,17 +11,16 @@ from PIL import Image
 
 from labelaug_core.data import (
     DataError,
-    ImageFiles,
     Split,
     Task,
     class_indices,
     content_hash,
     joint_labels,
-    open_image,
+    listed,
     require_classes,
 )
 from labelaug_core.files.cache import computed_once, progress
-from labelaug_core.files.images import listed
+from labelaug_core.files.images import ImageFiles, open_image
 from labelaug_core.graph import LabelGraph
 
 

@@ -18,8 +18,16 @@ import numpy as np
 from PIL import Image
 
 from companion.datasets import data_folder, how_many, looks_tested
-from labelaug_core.data import DataError, Split, Task, class_indices, content_hash, joint_labels, require_classes
-from labelaug_core.files.images import listed
+from labelaug_core.data import (
+    DataError,
+    Split,
+    Task,
+    class_indices,
+    content_hash,
+    joint_labels,
+    listed,
+    require_classes,
+)
 from labelaug_core.graph import LabelGraph
 
 ARCHIVE, MD5 = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"
