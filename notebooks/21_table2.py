@@ -36,7 +36,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import Markdown, display
+from IPython.display import Image, Markdown, display
 
 from companion import methods
 from companion.records import profiles
@@ -115,6 +115,8 @@ for group, part in learned.groupby("group"):
         message = f"{group}: gain by joining, from the fewest to the most papers,\n{message}"
         figure.suptitle(message, x=0.02, ha="left", fontsize=10)
         writing.write_figure(figure, profile, f"table2_{group}_curve")
+for file in sorted(profiles.OUT.glob("figures/cpu/table2_*_curve.png")) if profile != "cpu" else []:
+    display(Markdown("The committed curve of the profile `cpu`:"), Image(file, width=560))
 
 # %% [markdown]
 # The same in numbers. The weight of the coarse batches was chosen with all papers; with few papers the flat heads do
