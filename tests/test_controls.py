@@ -133,3 +133,12 @@ def test_what_a_question_compares_with_is_a_cell_of_the_question_or_of_the_table
                 for c in every
                 if c["group"] == cell["group"]
             )
+
+
+@pytest.mark.parametrize("name", ["pet", "cifar100", "critters", "flower"])
+def test_in_a_word_tree_every_node_asks_one_question_so_each_label_can_be_certain(name):
+    whole = load_graph(name)
+    bare = whole.without(*whole.augmented)
+    for tree in (controls.word_tree(bare), controls.random_tree(whole, 0)):
+        assert all(len(tree.blocks(v)) < 2 for v in tree.nodes) and len(tree.blocks(tree.root)) == 1
+    assert (controls.word_tree(bare) == bare) == (name != "flower")  # there genera and species are children of the root

@@ -119,7 +119,7 @@ def wrong_answers(task: Task, share: float, seed: int) -> Task:
 def on_graph(task: Task, name: str, seed: int) -> Task:
     """The task on the graph that a method or an option asks for.
 
-    full; medium, small (`trim`); shuffled; untold; species-breed (no augmented node); random-tree; without-attributes
+    full; medium, small (`trim`); shuffled; untold; species-breed (`word_tree`); random-tree; without-attributes
     or without-<group>, its words joined by `-` or `_` (`without_groups`). Raises GraphError for another name.
     """
     graph = task.graph
@@ -134,7 +134,7 @@ def on_graph(task: Task, name: str, seed: int) -> Task:
         "small": lambda: trim(graph, TRIMMED["small"]),
         "shuffled": lambda: shuffled(graph, seed),
         "untold": lambda: untold(graph),
-        "species-breed": lambda: graph.without(*graph.augmented),
+        "species-breed": lambda: word_tree(graph.without(*graph.augmented)),
         "random-tree": lambda: random_tree(graph, seed),
     }
     if name not in variants:
@@ -211,6 +211,22 @@ def without_groups(task: Task, groups: list[str]) -> Task:
     return replace(task, graph=replace(graph, labels=names), labels=labels, coarse=coarse)
 
 
+def word_tree(graph: LabelGraph) -> LabelGraph:
+    """The graph in which the children of a node are one question, where each of them has no other parent.
+
+    In a WordTree all children of a node compete. Two questions would be asked with probability 1/2 each, so a label
+    that only one of them leads to could never be certain.
+    """
+    group = dict(graph.group)
+    for v in graph.nodes:
+        blocks, children = graph.blocks(v), graph.children(v)
+        if len(blocks) > 1 and all(len(graph.parents[u]) == 1 for u in children):
+            group |= dict.fromkeys(children, max(blocks, key=lambda g: len(blocks[g])))
+    used = set(group.values())
+    exclusive, question = ({g: x for g, x in of.items() if g in used} for of in (graph.exclusive, graph.question))
+    return replace(graph, group=group, exclusive=exclusive, question=question)
+
+
 def random_tree(graph: LabelGraph, seed: int) -> LabelGraph:
     """The labels without their augmented nodes, and in place of these one made-up question below each node with four
     labels or more, whose about sqrt(n) answers hold the n labels at random: structure without knowledge."""
@@ -223,4 +239,4 @@ def random_tree(graph: LabelGraph, seed: int) -> LabelGraph:
             parents |= {name: (v,) for name in names}
             group, exclusive = group | dict.fromkeys(names, f"{v}, parts"), exclusive | {f"{v}, parts": True}
             parents |= {u: (names[i % len(names)],) for i, u in enumerate(rng.permutation(below).tolist())}
-    return replace(bare, parents=parents, group=group, exclusive=exclusive)
+    return word_tree(replace(bare, parents=parents, group=group, exclusive=exclusive))
