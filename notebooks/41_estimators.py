@@ -35,7 +35,7 @@ from companion.heads.estimators import surrogate
 from companion.records import profiles
 from companion.runs import build, fit_cell, load_task
 from companion.tables import beyond
-from companion.tables.writing import as_markdown, write_figure
+from companion.tables.writing import as_markdown
 from labelaug_core import losses
 from labelaug_core.files.cache import write_files
 from labelaug_core.training import to_tensor
@@ -55,7 +55,7 @@ rows, notes = beyond.question(profile, "estimators")
 for name, part in rows.groupby("group", sort=False):
     others = beyond.compared(part)
     message = f"{name}, {len(others)} other ways to train part 2: {beyond.counted(others)}"
-    write_figure(beyond.draw(others, "Algorithm 1", message), profile, f"beyond_estimators_{name}")
+    beyond.draw(others, "Algorithm 1", message, f"beyond_estimators_{name}", profile)
 
 # %%
 for name, part in rows.groupby("group", sort=False):

@@ -31,7 +31,7 @@ from IPython.display import Markdown, display
 
 from companion.records.profiles import check_parameters
 from companion.tables import beyond
-from companion.tables.writing import folded, write_figure
+from companion.tables.writing import folded
 
 check_parameters(globals(), ["profile"])
 rows, notes = beyond.question(profile, "neighbours")
@@ -46,7 +46,7 @@ for name, part in rows.groupby("group", sort=False):
     message = (
         f"{name}, joined data, {len(joined)} models against FFN: {beyond.counted(joined)}\nThe largest gain: {first}"
     )
-    write_figure(beyond.draw(joined, "FFN on the fine images", message), profile, f"beyond_neighbours_{name}")
+    beyond.draw(joined, "FFN on the fine images", message, f"beyond_neighbours_{name}", profile)
 
 # %%
 for name, part in rows.groupby("group", sort=False):

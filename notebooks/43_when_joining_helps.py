@@ -51,20 +51,21 @@ rows["fewer"] = rows["dataset"].str.startswith(("fine", "fusion-share"))  # fewe
 # between the two ends: with very few fine labels all models may be poor, and with all of them nothing is left to add.
 
 # %%
-for name, part in rows.query("fewer").groupby("group", sort=False):
+groups = rows.query("fewer").groupby("group", sort=False)
+figure = plt.figure(figsize=(9, 3.6 * ((len(groups) + 1) // 2) + 0.5))
+for i, (name, part) in enumerate(groups, 1):
+    axes = figure.add_subplot((len(groups) + 1) // 2, 2, i)
     shown = beyond.compared(part)
-    top, low = (beyond.one(shown.loc[[at]]) for at in (shown["delta"].idxmax(), shown["delta"].idxmin()))
-    ticks = [f"{n:,}" for n in sorted(shown["n_train"].unique())]
-    figure, axes = plt.subplots(figsize=(7.5, 4))
-    draw_curves(axes, shown, "n_train", names=ticks)
-    axes.set(xlabel="training images with a fine label (of all others the coarse label is known)")
-    axes.set_ylabel("points above FFN on the fine ones")
-    axes.legend(frameon=False, fontsize=9)
-    message = (f"{name}: the gain over FFN is largest with {top.n_train:,} fine labels ({top.delta:+.1f} points, {top.name})\n"
-               f"and smallest with {low.n_train:,} ({low.delta:+.1f} points, {low.name})")  # fmt: skip
-    figure.suptitle(message, x=0.02, ha="left", fontsize=10.5)
-    figure.tight_layout()
-    write_figure(figure, profile, f"beyond_when_{name}")
+    top = beyond.one(shown.loc[[shown["delta"].idxmax()]])
+    draw_curves(axes, shown, "n_train", names=[f"{n:,}" for n in sorted(shown["n_train"].unique())])
+    axes.set_title(f"{name}: at most {top.delta:+.1f} points\n({top.name}, {top.n_train:,} fine labels)", loc="left", fontsize=10)
+    axes.set_xlabel("training images with a fine label", fontsize=9)
+    axes.set_ylabel("points above FFN on the fine ones", fontsize=9)
+lines = dict(line for axes in figure.axes for line in zip(*axes.get_legend_handles_labels()[::-1]))
+figure.legend(lines.values(), lines.keys(), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False, fontsize=9)
+figure.suptitle("Fewer fine labels; of all other training images the coarse label is known", x=0.02, ha="left", fontsize=11)
+figure.tight_layout()
+write_figure(figure, profile, "beyond_when")
 
 # %%
 for name, part in rows.groupby("group", sort=False):

@@ -33,7 +33,7 @@ from IPython.display import Markdown, display
 
 from companion.records.profiles import check_parameters
 from companion.tables import beyond
-from companion.tables.writing import folded, write_figure
+from companion.tables.writing import folded
 
 check_parameters(globals(), ["profile"])
 rows, notes = beyond.question(profile, "which")
@@ -50,7 +50,7 @@ for name, part in rows.groupby("group", sort=False):
     )
     if len(shown) > 10:  # the rest is in the table
         shown = shown[(shown["method"] != "label-aug") & (shown["dataset"] != "fusion-color")]
-    write_figure(beyond.draw(shown, "FFN on the fine images", message), profile, f"beyond_which_{name}")
+    beyond.draw(shown, "FFN on the fine images", message, f"beyond_which_{name}", profile)
 
 # %%
 for name, part in rows.groupby("group", sort=False):

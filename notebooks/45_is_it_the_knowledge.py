@@ -32,7 +32,7 @@ from IPython.display import Markdown, display
 
 from companion.records.profiles import check_parameters
 from companion.tables import beyond
-from companion.tables.writing import folded, write_figure
+from companion.tables.writing import folded
 
 check_parameters(globals(), ["profile"])
 rows, notes = beyond.question(profile, "knowledge")
@@ -54,7 +54,7 @@ rows = rows.assign(name=said)
 for name, part in rows.groupby("group", sort=False):
     shown = beyond.compared(part)
     message = f"{name}, {len(shown)} controls against the true graph: {beyond.counted(shown)}"
-    write_figure(beyond.draw(shown, "the true graph on the same data", message), profile, f"beyond_knowledge_{name}")
+    beyond.draw(shown, "the true graph on the same data", message, f"beyond_knowledge_{name}", profile)
 
 # %%
 for name, part in rows.groupby("group", sort=False):

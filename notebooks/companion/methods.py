@@ -43,7 +43,7 @@ METHODS = {
     "label-aug-marginal": _path("label-aug, marginal likelihood", "marginal"),
     "label-aug-question": _path("label-aug, question likelihood", "question"),
     "label-aug-direct": Method("label-aug, direct and global scores", "direct"),
-    "wordtree": _path("WordTree (species, then breed)", "marginal", "species-breed"),
+    "wordtree": _path("WordTree (coarse label, then fine)", "marginal", "species-breed"),
     "label-aug-shuffled": _path("label-aug, question likelihood, shuffled attributes", "question", "shuffled"),
     "label-aug-untold": _path("label-aug, question likelihood, attributes unknown", "question", "untold"),
     "flat-marginal": Method("Flat softmax, coarse labels summed", "flat-marginal"),

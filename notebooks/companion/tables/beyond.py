@@ -10,7 +10,7 @@ import pandas as pd
 from companion.records import profiles
 from companion.tables.engine import COLUMNS, results_table
 from companion.tables.figures import colour, draw_intervals
-from companion.tables.writing import as_markdown, interval, number, plain, said, title
+from companion.tables.writing import as_markdown, interval, number, plain, said, title, write_figure
 from labelaug_core.files.cache import write_files
 
 REFERENCE = {  # what a question compares a row with; elsewhere FFN on as many fine labels
@@ -23,16 +23,14 @@ TEXTS = ("option", "decode", "role", "verdict", "paper_verdict", "seeds", "devic
 
 
 def question(profile: str, name: str) -> tuple[pd.DataFrame, list[str]]:
-    """A question's rows, and of each group of the profile a sentence that says where they come from.
+    """A question's rows, and of each group a sentence that says where they come from.
 
-    Rows are those of companion.tables.engine.results_table, each group a family of its own, with three columns more:
-    `name`, `data` (texts) and `flat...`, the difference to the flat softmax on the same joined data. A group with all
-    its records is written to results/<profile>/beyond_<name>.csv. Of any other group the rows in that file are shown.
+    Rows are those of companion.tables.engine.results_table, each group a family of its own, with columns more: `name`,
+    `data` (texts), `flat...`, the difference to the flat softmax on the same joined data, and `profile`. A group with
+    all its records is written to results/<profile>/beyond_<name>.csv. Of any other group the rows in that file are
+    shown. Before the rows of another profile stand those of real photographs, as committed for the profile `cpu`.
     """
-    path, every = table_path(profile, name), profiles.cells(profile, part="beyond", question=name)
-    kept = pd.DataFrame(columns=[*COLUMNS, *FLAT, "data", "name"])
-    if path.is_file():
-        kept = pd.read_csv(path).fillna(dict.fromkeys(TEXTS, ""))
+    every, kept = profiles.cells(profile, part="beyond", question=name), committed(profile, name)
     parts, notes = [], []
     for group in dict.fromkeys(cell["group"] for cell in every):
         cells = [cell for cell in every if cell["group"] == group]
@@ -52,8 +50,20 @@ def question(profile: str, name: str) -> tuple[pd.DataFrame, list[str]]:
             notes.append(f"{group}: not run; {lacking} of {len(cells)} cells have no whole record.")
     found = pd.concat(parts, ignore_index=True) if parts else kept
     if any("from the records" in note for note in notes):
-        write_files({path: found.to_csv(index=False, float_format="%.4f").encode()})
+        write_files({table_path(profile, name): found.to_csv(index=False, float_format="%.4f").encode()})
+    found = found.assign(profile=profile)
+    if profile != "cpu" and len(real := committed("cpu", name)):
+        notes = [f"{', '.join(real['group'].unique())}: as committed for the profile cpu.", *notes]
+        found = pd.concat([real.assign(profile="cpu"), found], ignore_index=True)
     return found, notes
+
+
+def committed(profile: str, name: str) -> pd.DataFrame:
+    """The rows in results/<profile>/beyond_<name>.csv; none where there is no such file."""
+    path = table_path(profile, name)
+    if not path.is_file():
+        return pd.DataFrame(columns=[*COLUMNS, *FLAT, "data", "name"])
+    return pd.read_csv(path).fillna(dict.fromkeys(TEXTS, ""))
 
 
 def without_graph(option: str) -> str:
@@ -116,8 +126,8 @@ def markdown(frame: pd.DataFrame, against: str, first: str = "model") -> str:
     return as_markdown(pd.DataFrame({k: v for k, v in shown.items() if any(v) and (k != "data" or len(set(v)) > 1)}))
 
 
-def draw(rows: pd.DataFrame, against: str, message: str) -> plt.Figure:
-    """The differences of at most ten rows, by data, the largest first."""
+def draw(rows: pd.DataFrame, against: str, message: str, file: str, profile: str) -> None:
+    """Draw the differences of at most ten rows, by data, the largest first; write the figure of a group of `profile`."""
     order = list(dict.fromkeys(rows["data"]))
     rows = rows.sort_values("delta", ascending=False, kind="stable")
     rows = rows.sort_values("data", key=lambda v: v.map(order.index), kind="stable")
@@ -125,7 +135,9 @@ def draw(rows: pd.DataFrame, against: str, message: str) -> plt.Figure:
     drawn = drawn[["label", "value", "low", "high"]].assign(
         colour=[colour(m) for m in rows["method"]], section=rows["data"] if rows["data"].nunique() > 1 else ""
     )
-    return draw_intervals(drawn, f"points of accuracy against {against} (95 % intervals)", message)
+    figure = draw_intervals(drawn, f"points of accuracy against {against} (95 % intervals)", message)
+    if set(rows["profile"]) == {profile}:
+        write_figure(figure, profile, file)
 
 
 def gain(row, name: str = "delta") -> str:
