@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from companion.records import profiles, store
-from companion.tables import archives, engine, figures, writing
+from companion.tables import archives, beyond, engine, figures, writing
 from companion.tables.statistics import crossed, influence
 from sklearn.metrics import f1_score
 
@@ -320,6 +320,19 @@ def drawn(n: int, **more) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows).assign(n_seeds=6, n_test=10, verdict="better", **more)
     return frame.assign(delta_ci_low=frame["delta"] - 1, delta_ci_high=frame["delta"] + 1)
+
+
+def test_a_question_shows_the_photographs_first_and_writes_the_figures_of_its_own_profile_alone(world):
+    real = drawn(3).assign(data="all", name=["a", "b", "c"])
+    (world / "results" / "cpu").mkdir()
+    real.to_csv(beyond.table_path("cpu", "which"), index=False)
+    real.assign(group="critters").to_csv(world / "results" / "toy" / "beyond_which.csv", index=False)
+    rows, notes = beyond.question("toy", "which")
+    assert rows["group"].tolist() == ["pet"] * 3 + ["critters"] * 3
+    assert ["for the profile cpu" in note for note in notes] == [True, False] and "the committed table" in notes[1]
+    for name, part in rows.groupby("group"):
+        beyond.draw(part, "FFN", "message", f"beyond_which_{name}", "toy")
+    assert [f.name for f in (world / "figures" / "toy").glob("*.png")] == ["beyond_which_critters.png"]
 
 
 def test_a_figure_has_at_most_ten_rows_sorted_in_groups_under_its_message():
