@@ -37,6 +37,7 @@ from companion.runs import load_task, trained
 from companion.tables import beyond
 from companion.tables.figures import draw_curves
 from companion.tables.writing import as_markdown, folded, read_table, write_figure
+from labelaug_core import load_graph
 from labelaug_core.files.cache import write_files
 
 profiles.check_parameters(globals(), ["profile"])
@@ -61,11 +62,31 @@ for i, (name, part) in enumerate(groups, 1):
     axes.set_title(f"{name}: at most {top.delta:+.1f} points\n({top.name}, {top.n_train:,} fine labels)", loc="left", fontsize=10)
     axes.set_xlabel("training images with a fine label", fontsize=9)
     axes.set_ylabel("points above FFN on the fine ones", fontsize=9)
-lines = dict(line for axes in figure.axes for line in zip(*axes.get_legend_handles_labels()[::-1]))
+lines = {}
+for axes in figure.axes:
+    handles, labels = axes.get_legend_handles_labels()
+    lines |= dict(zip(labels, handles, strict=True))
 figure.legend(lines.values(), lines.keys(), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False, fontsize=9)
 figure.suptitle("Fewer fine labels; of all other training images the coarse label is known", x=0.02, ha="left", fontsize=11)
 figure.tight_layout()
 write_figure(figure, profile, "beyond_when")
+
+# %% [markdown]
+# How much a coarse label says differs. **left**: how many fine labels it leaves, on average over the classes. **alone**:
+# the number of classes that are the only one below their coarse label. For such a class the coarse label is the fine
+# label. So where many classes are alone or few labels are left, a large gain is no surprise.
+
+# %%
+left = []
+for (of, name), part in rows[rows["dataset"].str.startswith("fusion-share")].groupby(["profile", "group"], sort=False):
+    settings = profiles.cell_settings(of, name, part["dataset"].iloc[0], "flat-marginal")
+    graph = load_graph(settings["source"])
+    fine = set(graph.label_nodes(next(iter(graph.labels))))
+    for question in settings["data"]["questions"]:
+        below = [len(fine & {n, *graph.descendants(n)}) for n in graph.nodes if graph.group.get(n) == question]
+        left.append({"data": name, "question": question, "classes": len(fine), "answers": len(below),
+                     "left": sum(n * n for n in below) / sum(below), "alone": below.count(1)})  # fmt: skip
+display(Markdown(as_markdown(pd.DataFrame(left).round(1))))
 
 # %%
 for name, part in rows.groupby("group", sort=False):

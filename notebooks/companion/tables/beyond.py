@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from html import unescape
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from companion.records import profiles
@@ -127,7 +126,7 @@ def markdown(frame: pd.DataFrame, against: str, first: str = "model") -> str:
 
 
 def draw(rows: pd.DataFrame, against: str, message: str, file: str, profile: str) -> None:
-    """Draw the differences of at most ten rows, by data, the largest first; write the figure of a group of `profile`."""
+    """The differences of at most ten rows, by data, the largest first; a figure of `profile` is written."""
     order = list(dict.fromkeys(rows["data"]))
     rows = rows.sort_values("delta", ascending=False, kind="stable")
     rows = rows.sort_values("data", key=lambda v: v.map(order.index), kind="stable")
