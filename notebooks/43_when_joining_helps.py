@@ -81,9 +81,10 @@ left = []
 for (of, name), part in rows[rows["dataset"].str.startswith("fusion-share")].groupby(["profile", "group"], sort=False):
     settings = profiles.cell_settings(of, name, part["dataset"].iloc[0], "flat-marginal")
     graph = load_graph(settings["source"])
-    fine = set(graph.label_nodes(next(iter(graph.labels))))
+    fine = graph.label_nodes(next(iter(graph.labels)))
     for question in settings["data"]["questions"]:
-        below = [len(fine & {n, *graph.descendants(n)}) for n in graph.nodes if graph.group.get(n) == question]
+        answers = [node for node in graph.nodes if graph.group.get(node) == question]
+        below = allowed(graph, [*fine, *answers], len(fine))[len(fine) :].sum(1).tolist()
         left.append({"data": name, "question": question, "classes": len(fine), "answers": len(below),
                      "left": sum(n * n for n in below) / sum(below), "alone": below.count(1)})  # fmt: skip
 display(Markdown(as_markdown(pd.DataFrame(left).round(1))))
