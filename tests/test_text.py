@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from companion.heads.direct import DirectPathsHead
 from companion.heads.several_labels import FlatHead, PathsHead, SetHead, log_not
 from companion.records.profiles import cell_settings
 from companion.runs import fit_method, load_task, run_seed
@@ -110,6 +111,59 @@ def test_path_likelihood_on_random_trees_with_labels_above_labels(tree):
             told[above[k]] = True
         same = (truth[:, asked] == told[asked]).all(1)
         torch.testing.assert_close(torch.exp(-head.loss(f, y[None], is_coarse=True)), p[same].sum())
+
+
+@settings(max_examples=40, deadline=None)
+@given(random_trees())
+def test_direct_scores_are_a_softmax_over_all_sets_of_paths(tree):
+    """By enumeration: sets of nodes that hold each node's parent and, for each node that is no fine label, a child."""
+    graph, nodes, n_fine = tree
+    torch.manual_seed(0)
+    head, f = DirectPathsHead(graph, nodes[:n_fine], n_fine, d=5, share=0.5).double(), make_features(1)
+    torch.nn.init.normal_(head.score.weight)
+    z = dict(zip((p[-1] for p in head.tree.prefixes), head.scores(f)[0][0].tolist(), strict=True))
+    sets = [{v for v in nodes if row[nodes.index(v)]} for row in product([False, True], repeat=len(nodes))]
+    sets = [
+        s
+        for s in sets
+        if all(set(graph.ancestors(v)) - {graph.root} <= s for v in s)
+        and all(v in nodes[:n_fine] or s & set(graph.children(v)) for v in s)
+    ]
+    p = torch.tensor([sum(z[v] for v in s) for s in sets], dtype=torch.double).softmax(0)
+    truth = torch.tensor([[v in s for v in nodes[:n_fine]] for s in sets])
+    torch.testing.assert_close(torch.stack([torch.exp(-head.loss(f, row[None])) for row in truth]), p)
+    for k, found in enumerate(head.predictions(f)["log_probs"][0].exp()):
+        torch.testing.assert_close(found, p[truth[:, k]].sum())
+
+
+def test_direct_scores_sum_over_the_sets_below_an_archive(small):
+    torch.manual_seed(0)
+    head, f = DirectPathsHead(*small, d=5, share=0.5).double(), make_features(1)
+    torch.nn.init.normal_(head.score.weight)
+    every = np.array(list(product([False, True], repeat=4)))
+    p = np.exp([-head.loss(f, torch.tensor(row[None])).item() for row in every])
+    for above in product([False, True], repeat=2):
+        y = torch.tensor([[False] * 4 + list(above)])
+        expected = p[(archive_sets(every) == above).all(1)].sum()
+        assert np.exp(-head.loss(f, y, is_coarse=True).item()) == pytest.approx(expected)
+    graph, labels, _ = small
+    with pytest.raises(GraphError, match="not exactly one coarse label on the path of 'sea.tides', 'sea.fish'"):
+        DirectPathsHead(graph, labels[:5], 4, 5)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_direct_scores_of_several_labels_begin_as_ffn_joined_by_noisy_or(small, share):
+    direct, ffn, f = DirectPathsHead(*small, 5, share), FlatHead(*small, d=5), make_features(3)
+    at = [[p[-1] for p in direct.tree.prefixes].index(v) for v in small[1][:4]]
+    ffn.load_state_dict({"score.weight": direct.score.weight[at], "score.bias": direct.score.bias[at]})
+    direct, ffn = direct.double(), ffn.double()
+    torch.testing.assert_close(direct.predictions(f)["log_probs"], ffn.predictions(f)["log_probs"])
+    fine, coarse = torch.eye(6)[:3] > 0, torch.tensor([[False] * 4 + [True, False]] * 3)
+    for y, is_coarse in ((fine[:, :4], False), (coarse, True)):
+        torch.testing.assert_close(direct.loss(f, y, is_coarse), ffn.loss(f, y, is_coarse))
+    direct.loss(f, fine[:, :4]).backward()
+    inner = [i for i in range(len(direct.tree.prefixes)) if i not in at]
+    assert bool(direct.score.weight.grad[inner].any()) == (share > 0)
 
 
 def test_graphs_in_which_a_path_is_not_its_label_are_refused_with_all_offenders():
@@ -284,3 +338,11 @@ def test_the_same_seed_gives_the_same_record_and_its_bits_give_its_scores(run):
     predicted = np.unpackbits(kept["predicted"], axis=1, count=task.n_fine).astype(bool)
     assert np.array_equal(np.unpackbits(kept["y"], axis=1, count=task.n_fine), task.test.y)
     assert f1_values(predicted[None], task.test.y).mean() == pytest.approx(100 * record["test"]["f1"])
+
+
+def test_the_direct_decoder_of_a_cell_has_the_cells_share(run):
+    given = cell_settings("toy", "notes", "fusion", "label-aug") | {"method": "label-aug-direct"}
+    given["training"] |= {"steps": 2, "batch": 8, "coarse_batch": 8, "eval_every": 2}
+    for share in (0.0, 0.3):
+        head = fit_method(given | {"head": {"hidden": 8, "share": share}}, run[0], 0).model.head
+        assert head.rate.min().item() == pytest.approx(share) and head.rate.max().item() == 1

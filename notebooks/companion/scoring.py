@@ -17,7 +17,7 @@ from torch import nn
 
 from companion.controls import on_graph
 from companion.heads.baselines import FFNHead, LabelSetHead, allowed
-from companion.heads.direct import DirectHead
+from companion.heads.direct import DirectHead, DirectPathsHead
 from companion.heads.estimators import EstimatorHead
 from companion.heads.hiclass_head import HiclassHead
 from companion.heads.neighbours import AgreementHead, FlatMarginalHead, HexHead, HierarchicalSoftmaxHead
@@ -40,7 +40,8 @@ HEADS = {  # one label a sample: (graph, labels, n_fine, d, ...) -> a head
 }
 SUMMED_HEADS = ("flat-marginal", "hex", "agreement")  # these give a coarse label what lies below it, summed
 PATH_HEADS = ("path", "agreement", "estimator")  # these take PathSettings
-HEADS_FOR_SEVERAL = {"ffn": FlatHead, "label-set": SetHead, "path": PathsHead}
+HEADS_FOR_SEVERAL = {"ffn": FlatHead, "label-set": SetHead, "path": PathsHead, "direct": DirectPathsHead}
+OF_ONE_HEAD = {"hidden": "path", "share": "direct"}  # an option of a cell, and the head that has it
 
 MakeHead = Callable[[int], nn.Module]  # from the width of the trunk to a head
 
@@ -184,12 +185,12 @@ class SeveralLabels(Scoring):
     criterion = "val_f1"
 
     def build_head(self, method: Method, task: Task, options: dict, seed: int) -> tuple[MakeHead, Task]:
-        """options: hidden (of the path decoder) and coarse. Raises DataError for a method without such a head."""
+        """options: hidden, share and coarse. Raises DataError for a method without such a head."""
         if method.head not in HEADS_FOR_SEVERAL:
             raise DataError(
                 f"{method.title}: no head for several labels a sample (there is: {', '.join(HEADS_FOR_SEVERAL)})"
             )
-        chosen = {k: v for k, v in options.items() if k == "coarse" or (k == "hidden" and method.head == "path")}
+        chosen = {k: v for k, v in options.items() if k == "coarse" or OF_ONE_HEAD.get(k) == method.head}
         return (lambda d: HEADS_FOR_SEVERAL[method.head](task.graph, task.labels, task.n_fine, d, **chosen)), task
 
     def score(self, found: dict[str, np.ndarray], y: np.ndarray) -> dict[str, float]:

@@ -1,16 +1,18 @@
-"""`label-aug-direct`: a path decoder of ours that starts as FFN and earns the graph (beside the paper's; notebook 42).
+"""`label-aug-direct`: path decoders of ours that start as FFN and earn the graph (beside the paper's; notebook 42).
 
-It keeps the graph, its paths, sums over them, any question asked, and explanations. It gives up the GRU: a step's score
-no longer depends on the steps before it.
+One for one label a sample, one for several. They keep the graph, its paths, sums over them, any question asked, and
+explanations. They give up the GRU: a step's score no longer depends on the steps before it.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, softplus
 
+from companion.heads.several_labels import log_not, tree_of_sets
 from labelaug_core.block_softmax import block_logsumexp
-from labelaug_core.graph import LabelGraph
+from labelaug_core.graph import GraphError, LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
 
 
@@ -60,3 +62,71 @@ class DirectHead(nn.Module):
         logp = self.path_log_probs(features, self.fine_tree)
         labels = block_logsumexp(logp, self.fine_tree.path_label, len(self.fine_tree.labels))
         return {"log_probs": labels, "path_log_probs": logp, "path": logp.argmax(1)}
+
+
+class DirectPathsHead(nn.Module):
+    """The same with several labels a sample: sets of paths scored straight from the features, normalised over all sets.
+
+    A set of nodes has with each node its parent, and with each node that is no fine label a child. Its score is the
+    sum of its nodes' scores, z = w_v . f, and p(set | x) is the softmax over all such sets, exactly: on a tree the sum
+    over the sets below a node is a product over its children. A fine sample gives the whole set, a sample known by
+    archive its archives and what lies above them; the sets below are summed. The scores of nodes that are no fine
+    label begin at zero and learn at `share` of the rate: so the head begins as FFN joined by noisy-or, with which it
+    agrees at share = 0.
+
+    Shapes: B samples, d features, E nodes of the tree (its slots), S of them with children. share: in [0, 1].
+    Raises GraphError naming labels with several paths, groups whose members compete, and fine labels whose path has
+    not exactly one coarse label, where there are coarse labels.
+    """
+
+    def __init__(self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, share: float = 0.1):
+        super().__init__()
+        self.tree, implies = tree_of_sets(graph, labels, n_fine)
+        fine, coarse = {*labels[:n_fine]}, {*labels[n_fine:]}
+        if unclear := [v for v in labels[:n_fine] if coarse and len(coarse & {v, *graph.ancestors(v)}) != 1]:
+            what = "not exactly one coarse label on the path of"
+            raise GraphError(f"{graph.name}: {what} {', '.join(map(repr, unclear))}")
+        nodes = [p[-1] for p in self.tree.prefixes]
+        evaluated = torch.tensor([v in fine for v in nodes])
+        self.score = nn.Linear(d, len(nodes))
+        with torch.no_grad():
+            self.score.weight[~evaluated], self.score.bias[~evaluated] = 0.0, 0.0
+        may_end = torch.tensor([i == 0 or graph.nodes[v] in fine for i, v in enumerate(self.tree.state_node)])
+        self.register_buffer("rate", torch.where(evaluated, 1.0, share), False)
+        self.register_buffer("implies", implies, False)
+        self.register_buffer("summed", torch.tensor([v in coarse for v in nodes]), False)  # over what lies below
+        self.register_buffer("may_end", may_end, False)  # [S]: without a child; at the root as with FFN
+        self.register_buffer("order", self.tree.path_label.argsort(), False)
+
+    def scores(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features [B, d] -> z [B, E], w [B, E], n [B, S].
+
+        w: the log of the sum of exp(score) over all sets from a node down, the node present. n: the sum of the log of
+        1 + exp(w) over a state's children, which is -log p(none of them) if each answers by itself.
+        """
+        tree, z = self.tree, self.score(features) * self.rate
+        w, n = [None] * len(tree.levels), [None] * len(tree.levels)
+        for t in range(len(tree.levels) - 1, -1, -1):
+            (a, b), first, after = tree.levels[t], tree.first_state[t], tree.first_state[t + 1]
+            w[t] = z[:, a:b]
+            if t + 1 < len(tree.levels):
+                none = n[t + 1]
+                below = torch.where(self.may_end[after : after + none.shape[1]], none, none + log_not(-none))
+                child = tree.slot_child[a:b] - after
+                w[t] = w[t] + torch.where(child >= 0, below[:, child.clamp(min=0)], 0.0)
+            n[t] = z.new_zeros(len(z), after - first).index_add(1, tree.slot_state[a:b] - first, softplus(w[t]))
+        return z, torch.cat(w, 1), torch.cat(n, 1)
+
+    def loss(self, features: Tensor, y: Tensor, is_coarse: bool = False) -> Tensor:
+        """Features [B, d], y [B, K] bool -> scalar: -log p of what is known of the set, the mean over samples."""
+        z, w, n = self.scores(features)
+        present = y.to(self.implies) @ self.implies[: y.shape[1]] > 0  # [B, E]
+        known = torch.where(self.summed, w, z) if is_coarse else z
+        return (n[:, 0] - (known * present).sum(1)).mean()
+
+    def predictions(self, features: Tensor) -> dict[str, Tensor]:
+        """log_probs [B, n_fine], each label by itself; step_log_probs [B, E], log p of a node given its parent."""
+        _, w, n = self.scores(features)
+        some = torch.where(self.may_end, 0.0, log_not(-n))[:, self.tree.slot_state]  # log p(some child), if it must
+        steps = logsigmoid(w) - some
+        return {"log_probs": self.tree.answer_log_probs(steps)[:, self.order], "step_log_probs": steps}

@@ -118,6 +118,24 @@ class OpenDecoder(PathDecoder):
         return self.start(features)
 
 
+def tree_of_sets(graph: LabelGraph, labels: list[str], n_fine: int) -> tuple[PrefixTree, Tensor]:
+    """The tree of the fine labels' paths, one slot a node; and [K, E] 0/1: the slots that each of the labels implies.
+
+    Raises GraphError naming labels that have several paths and groups whose members compete.
+    """
+    tree = PrefixTree(graph, labels[:n_fine], n_evaluated=0)
+    several = [v for v in labels[:n_fine] if graph.count_paths(v) > 1]
+    compete = {g for g in tree.block_group if graph.exclusive[g]}
+    if several or compete:
+        raise GraphError(
+            f"{graph.name}: where a sample has several labels, each label needs one path and no group may compete"
+            + (f"; labels with several paths: {', '.join(map(repr, several))}" if several else "")
+            + (f"; give `exclusive: false` to {', '.join(map(repr, sorted(compete)))}" if compete else "")
+        )
+    implied = [{y, *graph.ancestors(y)} for y in labels]
+    return tree, torch.tensor([[float(p[-1] in nodes) for p in tree.prefixes] for nodes in implied])
+
+
 class PathsHead(nn.Module):
     """label-aug with several labels a sample: each label is a path, and every node on it a yes or no given its parent.
 
@@ -135,20 +153,10 @@ class PathsHead(nn.Module):
     ):
         super().__init__()
         self.coarse, self.n_fine = known("label-aug", coarse, "path", "noisy-or"), n_fine
-        self.decoder, self.tree = OpenDecoder(graph, d, hidden), PrefixTree(graph, labels[:n_fine], n_evaluated=0)
-        several = [v for v in labels[:n_fine] if graph.count_paths(v) > 1]
-        compete = {g for g in self.tree.block_group if graph.exclusive[g]}
-        if several or compete:
-            raise GraphError(
-                f"{graph.name}: where a sample has several labels, each label needs one path and no group may compete"
-                + (f"; labels with several paths: {', '.join(map(repr, several))}" if several else "")
-                + (f"; give `exclusive: false` to {', '.join(map(repr, sorted(compete)))}" if compete else "")
-            )
-        nodes = [p[-1] for p in self.tree.prefixes]  # one slot a node
-        implied = [{y, *graph.ancestors(y)} for y in labels]
-        asked = set().union(*implied[n_fine:])  # of a coarse sample
-        self.register_buffer("implies", torch.tensor([[float(v in s) for v in nodes] for s in implied]), False)
-        self.register_buffer("asked", torch.tensor([v in asked for v in nodes]), False)
+        self.decoder = OpenDecoder(graph, d, hidden)
+        self.tree, implies = tree_of_sets(graph, labels, n_fine)
+        self.register_buffer("implies", implies, False)
+        self.register_buffer("asked", implies[n_fine:].any(0), False)  # of a coarse sample
         asking = torch.bincount(self.tree.slot_state, self.asked.float(), len(self.tree.state_node)) > 0
         self.register_buffer("asking", asking, False)
         above = (self.tree.slot_child >= 0).nonzero()[:, 0]  # the slot of each state below the root, in their order
