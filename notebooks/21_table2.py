@@ -77,7 +77,12 @@ display(Markdown(f"{writing.markdown(frame, table=2)}\n{writing.sizes(frame)}"))
 # > **What a paper known by archive teaches.** FFN: *some category of this archive, none of another* (noisy-or). The
 # > second reading, `coarse=archives`, gives the archives outputs of their own, and nothing below them is learned. Label
 # > Set: the archive's node is present, its categories are left out of the loss. label-aug: the answers down to the
-# > archive; as an arm of its own, `coarse=noisy-or`.
+# > archive; as an arm of its own, `coarse=noisy-or`. The direct decoder (ours): the sum over all sets of categories that
+# > have these archives.
+#
+# > **The direct decoder with several labels.** Each node has a score straight from the features. The score of a set of
+# > categories is the sum over all nodes on their paths, and one softmax runs over all sets. On a tree this sum is exact
+# > (`companion/heads/direct.py`). The scores of fields and archives begin at zero: the decoder begins as FFN with noisy-or.
 #
 # > **Deviation from the paper.** It scores FFN on the fusion and does not say how a paper without a category is a target.
 # > It samples paths where they are uncertain. Here each label has one path, so the likelihood is exact and nothing is

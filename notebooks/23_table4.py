@@ -56,7 +56,8 @@ write_table(frame, profile, table=4)
 # %% [markdown]
 # ## Real photographs
 #
-# The profile `cpu`, as committed in `results/cpu/table4.csv`: pets, the official test set.
+# The profile `cpu`, as committed in `results/cpu/table4.csv`: pets and flowers, the official test sets. The paper has
+# this table for pets alone.
 
 # %%
 if profile != "cpu":
