@@ -21,8 +21,8 @@
 # needs:* the records that the batch leaves. *How long:* a minute or two. Nothing is trained here.
 #
 # `toy` is `notes`: made-up abstracts in four archives and fourteen categories, read by a small LSTM. `cpu` is arXiv,
-# read by MiniLM (frozen) and by an LSTM from scratch. MiniLM is a six-layer BERT trained for sentence similarity.
-# `paper` is BERT-base, fine-tuned.
+# read by MiniLM (frozen, or its last layer trained) and by an LSTM from scratch (`arxiv-lstm-long`: with twice the
+# steps). MiniLM is a six-layer BERT trained for sentence similarity. `paper` is BERT-base, fine-tuned.
 #
 # A paper has several categories. So every answer on the way is a yes or no given its parent, and each category is a path
 # whose probability is the product of its answers. **One threshold** on that probability, chosen on validation data,
