@@ -113,12 +113,12 @@ for group, part in learned.groupby("group"):
         figures.draw_curves(axes, shown, "fine", y="mean", dashed="joined")
         axes.set(xlabel="papers with categories", ylabel="micro-F1")
         axes.legend(frameon=False, fontsize=8, title=f"dashed: and {most:,} archive-only papers")
-        gain = shown[shown["joined"]].sort_values("fine").groupby("method")["joining"].agg(["first", "last"])
-        message = ", ".join(
-            f"{methods.METHODS[m].title} {r['first']:+.1f} to {r['last']:+.1f}" for m, r in gain.iterrows()
+        gain = shown[shown["joined"]].sort_values("fine").groupby("method")["joining"].agg(["first", "last"]).round(1) + 0.0
+        gains = [f"{methods.METHODS[m].title} {r['first']:+.1f} to {r['last']:+.1f}" for m, r in gain.iterrows()]
+        message = f"{group}: gain by joining, from the fewest to the most papers,\n" + ",\n".join(
+            ", ".join(gains[i : i + 2]) for i in range(0, len(gains), 2)
         )
-        message = f"{group}: gain by joining, from the fewest to the most papers,\n{message}"
-        figure.suptitle(message, x=0.02, ha="left", fontsize=10)
+        figure.suptitle(message, x=0.02, y=0.9, ha="left", va="bottom", fontsize=10)
         writing.write_figure(figure, profile, f"table2_{group}_curve")
 for file in sorted(profiles.OUT.glob("figures/cpu/table2_*_curve.png")) if profile != "cpu" else []:
     display(Markdown("The committed curve of the profile `cpu`:"), Image(file, width=560))
@@ -149,11 +149,12 @@ else:
 # ## Which archives gain
 #
 # Micro-F1 over the categories of one archive: label-aug on the fusion against label-aug on the fine data, for the ten
-# archives with the most test papers. With so many archives some intervals leave out zero by chance.
+# archives with the most test papers, read by the first encoder of the table. With so many archives some intervals leave
+# out zero by chance.
 
 # %%
 read, pairs = Reader(profile), {}
-for g in dict.fromkeys(frame["group"]):
+for g in frame["group"].unique()[:1]:
     cell = {"group": g, "dataset": "fine", "method": "label-aug", "option": ""}
     found = [read(cell | {"dataset": d}) for d in ("fine", "fusion")]
     if all(isinstance(s, Scores) for s in found):
@@ -230,5 +231,5 @@ def decoded(source: str, fusion: Scores, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-for g, (source, _, fusion) in list(pairs.items())[:1]:
+for g, (source, _, fusion) in pairs.items():
     display(Markdown(f"**{g}**\n\n" + writing.as_markdown(decoded(source, fusion, titles(g, 8)))))

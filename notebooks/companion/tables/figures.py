@@ -137,7 +137,7 @@ def draw_curves(
     """One line a method with its 95 % intervals: a number `x` over `delta`, `mean` or `joining`, on axes of one scale.
 
     The points of one x are drawn beside each other. dashed: a column of truth values; its rows get a line of their own,
-    dashed. names: the text of each x, ascending, by default the number.
+    dashed and not in the legend. names: the text of each x, ascending, by default the number.
     """
     ends = ("ci_low", "ci_high") if y == "mean" else (f"{y}_ci_low", f"{y}_ci_high")
     known = frame[frame[y].notna()]
@@ -149,8 +149,9 @@ def draw_curves(
         part = part.sort_values(x)
         at = part[x].map(places) + 0.06 * (i - (len(lines) - 1) / 2)
         error = [part[y] - part[ends[0]], part[ends[1]] - part[y]]
-        style = {"color": colour(key[0]), "ls": "--" if key[1:] == (True,) else "-"}
-        axes.errorbar(at, part[y], error, marker="o", ms=4, lw=1.5, capsize=2, label=METHODS[key[0]].title, **style)
+        twin = key[1:] == (True,)
+        style = {"color": colour(key[0]), "ls": "--" if twin else "-", "label": None if twin else METHODS[key[0]].title}
+        axes.errorbar(at, part[y], error, marker="o", ms=4, lw=1.5, capsize=2, **style)
     axes.set_xticks(range(len(places)), list(names) or [f"{v:,g}" for v in places])
     if y != "mean":
         axes.axhline(0, color="0.6", lw=1)
