@@ -64,8 +64,9 @@ write_table(frame, profile, table=4)
 if profile != "cpu":
     real = read_table("cpu", 4)
     display(Markdown(f"{markdown(real[real['n_seeds'] > 0], table=4)}\n{sizes(real)}" if len(real) else "not run"))
-    for page in pages(real) if len(real) else ():
-        draw_deltas(page, "the same method without the option")
+    for _, part in real.groupby("group", sort=False):
+        for page in pages(part):
+            draw_deltas(page, "the same method without the option")
 
 # %% [markdown]
 # ## The table
