@@ -16,6 +16,15 @@ from labelaug_core.graph import GraphError, LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
 
 
+def node_scores(d: int, ends: Tensor, share: float) -> tuple[nn.Linear, Tensor]:
+    """Scores of nodes, [B, d] -> [B, N], and their rates [N]: where `ends` [N] is true as FFN's scores of labels, with
+    rate 1; elsewhere they begin at zero, with rate `share`."""
+    score = nn.Linear(d, len(ends))
+    with torch.no_grad():
+        score.weight[~ends], score.bias[~ends] = 0.0, 0.0
+    return score, torch.where(ends, 1.0, share)
+
+
 class DirectHead(nn.Module):
     """Paths scored straight from the features, and normalised over all paths at once.
 
@@ -32,14 +41,11 @@ class DirectHead(nn.Module):
 
     def __init__(self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, share: float = 0.1):
         super().__init__()
-        self.score = nn.Linear(d, len(graph.nodes))
         self.tree, self.fine_tree = PrefixTree(graph, labels, n_fine), PrefixTree(graph, labels[:n_fine])
         graph.check_competing(set(self.tree.block_group))
-        ends = torch.tensor([graph.index[path[-1]] for path in self.tree.paths])[self.tree.complete].unique()
-        inner = torch.ones(len(graph.nodes), dtype=torch.bool).index_fill(0, ends, False)
-        self.register_buffer("rate", torch.where(inner, share, 1.0), persistent=False)
-        with torch.no_grad():
-            self.score.weight[inner], self.score.bias[inner] = 0.0, 0.0
+        last = {path[-1] for path, whole in zip(self.tree.paths, self.tree.complete, strict=True) if whole}
+        self.score, rate = node_scores(d, torch.tensor([v in last for v in graph.nodes]), share)
+        self.register_buffer("rate", rate, persistent=False)
         for name, tree in (("on", self.tree), ("fine_on", self.fine_tree)):
             on = torch.tensor([[v in path for path in tree.paths] for v in graph.nodes], dtype=torch.float)
             self.register_buffer(name, on, persistent=False)  # [N, P]
@@ -87,12 +93,9 @@ class DirectPathsHead(nn.Module):
             what = "not exactly one coarse label on the path of"
             raise GraphError(f"{graph.name}: {what} {', '.join(map(repr, unclear))}")
         nodes = [p[-1] for p in self.tree.prefixes]
-        evaluated = torch.tensor([v in fine for v in nodes])
-        self.score = nn.Linear(d, len(nodes))
-        with torch.no_grad():
-            self.score.weight[~evaluated], self.score.bias[~evaluated] = 0.0, 0.0
+        self.score, rate = node_scores(d, torch.tensor([v in fine for v in nodes]), share)
         may_end = torch.tensor([i == 0 or graph.nodes[v] in fine for i, v in enumerate(self.tree.state_node)])
-        self.register_buffer("rate", torch.where(evaluated, 1.0, share), False)
+        self.register_buffer("rate", rate, False)
         self.register_buffer("implies", implies, False)
         self.register_buffer("summed", torch.tensor([v in coarse for v in nodes]), False)  # over what lies below
         self.register_buffer("may_end", may_end, False)  # [S]: without a child; at the root as with FFN
