@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-
-# %% [markdown]
 # # 21 · Table 2: texts with several labels
 #
 # *What you will learn:* whether papers that are known by their archive alone (`cs`) help to tell categories (`cs.CL`),

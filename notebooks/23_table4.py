@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-
-# %% [markdown]
 # # 23 · Table 4: which part matters
 #
 # *What you will learn:* what label-aug loses or gains when one of its parts is changed: the parts of the paper's ablation
@@ -64,6 +62,9 @@ write_table(frame, profile, table=4)
 if profile != "cpu":
     real = read_table("cpu", 4)
     display(Markdown(f"{markdown(real[real['n_seeds'] > 0], table=4)}\n{sizes(real)}" if len(real) else "not run"))
+
+# %%
+if profile != "cpu" and len(real):
     for _, part in real.groupby("group", sort=False):
         for page in pages(part):
             draw_deltas(page, "the same method without the option")
