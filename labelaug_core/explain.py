@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labelaug_core.decoder import greedy
 from labelaug_core.graph import EOP
 from labelaug_core.prefix_tree import PrefixTree
 from labelaug_core.training import Classifier
@@ -33,7 +32,7 @@ class Explanation:
     path: tuple[str, ...]
     steps: list[Step]
     deterministic: bool  # Def. 3.2
-    greedy: bool  # is it the path that Algorithm 2 decodes?
+    greedy: bool  # is it the path that is decoded (Algorithm 2)?
     label_p: float  # exact p(label | x), over all paths to it
     other_path: tuple[str, ...] | None  # the most probable other path to the same label
     path_p: float  # p(path | x), questions included
@@ -60,16 +59,16 @@ class Explanation:
 
 @torch.no_grad()
 def explain(model: Classifier, x: Tensor, through: str | None = None) -> list[Explanation]:
-    """The greedy path of every sample of a batch [B, ...] with its own numbers (model.head is a PathHead).
+    """The path that the model decodes for every sample of a batch [B, ...], with its numbers.
 
-    through: a competing group. The path is then the most probable one through this question to the label that
-    Algorithm 2 predicts; where the label cannot be reached through it, Algorithm 2's own path.
+    model.head: a PathHead, which decodes by Algorithm 2, or one with its fine_tree, slot_log_probs and predictions.
+    through: a competing group. The path is then the most probable one through this question to the label that is
+    decoded; where the label cannot be reached through it, the decoded path.
     """
     model.eval()
-    tree, decoder = model.head.fine_tree, model.head.decoder
-    slot_logp = decoder.slot_log_probs(model.features(x), tree)
-    own = greedy(tree, slot_logp)
-    path_logp, label_p = tree.path_log_probs(slot_logp), tree.label_log_probs(slot_logp).exp()
+    head, tree, features = model.head, model.head.fine_tree, model.features(x)
+    slot_logp, found = head.slot_log_probs(features), head.predictions(features)
+    own, path_logp, label_p = found["path"], found["path_log_probs"], found["log_probs"].exp()
     paths = own if through is None else best_through(tree, path_logp, tree.path_label[own], through, own)
     slot_p, path_p = slot_logp.exp().cpu(), path_logp.exp().cpu()
     return [

@@ -98,7 +98,7 @@ class LabelAug(ClassifierMixin, BaseEstimator):
         return settings
 
     def make_head(self, labels: list[str], n_fine: int, d: int) -> nn.Module:
-        """What is trained behind the encoder; a subclass may give another Head (notebooks 00 and 99: a plain softmax).
+        """What is trained behind the encoder; a subclass may give another Head (notebook 99 has two).
 
         labels: the n_fine fine nodes, then those of the coarse set alone; d: the size of the features.
         """
@@ -161,7 +161,7 @@ class LabelAug(ClassifierMixin, BaseEstimator):
         return float(np.mean(found == class_indices(self.graph, fine, self.labels_, class_texts(y, len(found)))))
 
     def explain(self, X) -> list[Explanation]:
-        """Algorithm 2's path of each sample; `print` shows it step by step."""
+        """The decoded path (Algorithm 2) of each sample; `print` shows it step by step."""
         split, device = self._split(X), next(self.model_.parameters()).device
         rows = np.array_split(np.arange(len(split)), -(-len(split) // 64))
         return [e for r in rows for e in explain(self.model_, to_tensor(split, r, device))]

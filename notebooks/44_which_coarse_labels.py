@@ -23,7 +23,8 @@
 # one setting a share of the answers is wrong, chosen at random.
 #
 # `label-aug, questions agree` is a decoder of ours: it **multiplies** the probabilities of a label's answers.
-# label-aug takes their **mean** over the questions instead.
+# label-aug takes their **mean** over the questions instead. `label-aug, direct and global scores` is described in
+# notebook 42.
 
 # %% tags=["parameters"]
 profile = "toy"  # toy, cpu
@@ -56,7 +57,7 @@ for name, part in rows.groupby("group", sort=False):
 for name, part in rows.groupby("group", sort=False):
     lines = []
     for data, at in beyond.compared(part).groupby("data", sort=False):
-        ours = [r for r in at.itertuples() if r.method in ("label-aug-question", "agreement")]
+        ours = [r for r in at.itertuples() if r.method in ("label-aug-question", "label-aug-direct", "agreement")]
         lines.append(f"For *{data}*, {beyond.says(beyond.one(at, method='flat-marginal'))}. " + " ".join(
             f"{beyond.says(r)}, and {beyond.gain(r, 'flat')} against the flat softmax." for r in ours))  # fmt: skip
     display(Markdown(f"**{name}**, against FFN on the fine images. {' '.join(lines)}"))

@@ -63,6 +63,7 @@ from PIL import Image
 
 from companion.drawing import draw_graph
 from companion.heads.baselines import FFNHead
+from companion.heads.direct import DirectHead
 from companion.records.profiles import check_parameters
 from labelaug_core import DataError, GraphError, LabelAug, TrainingSettings, load_graph
 from labelaug_core.files.images import check_images
@@ -283,13 +284,14 @@ print(duplicates.describe_duplicates(task))
 # %% [markdown]
 # ## 5 Train
 #
-# Four models, with the same encoder and the same number of steps:
+# Five models, with the same encoder and the same number of steps:
 #
 # - **FFN, fine**: a plain classifier of the fine labels. It cannot use the coarse data: its softmax has no place for *cat*.
 # - **FFN, fine, same compute**: the same with as many samples a step as the join has. Without this control, training
 #   longer looks like joining.
 # - **label-aug, fine**: paths through the graph, fine samples alone.
 # - **label-aug, join**: the same with the coarse samples beside the fine ones.
+# - **direct, join**: the other path decoder, which begins as FFN (notebook 42).
 #
 # For drawings a small network from scratch will do. Your photos go through EfficientNet-Lite0, which was trained on
 # ImageNet, your texts through MiniLM. Both are frozen: their features are computed once and kept.
@@ -301,6 +303,13 @@ class FFN(LabelAug):
 
     def make_head(self, labels, n_fine, d):
         return FFNHead(self.graph, labels, n_fine, d)
+
+
+class Direct(LabelAug):
+    """The same graph and paths with direct and global scores in place of the GRU."""
+
+    def make_head(self, labels, n_fine, d):
+        return DirectHead(self.graph, labels, n_fine, d)
 
 
 def named(split, dataset):
@@ -322,6 +331,7 @@ models = {
     "FFN, fine, same compute": FFN(graph, batch=64, **common).fit(*train),
     "label-aug, fine": LabelAug(graph, **common).fit(*train),
     "label-aug, join": LabelAug(graph, **common).fit(*train, coarse=coarse),
+    "direct, join": Direct(graph, **common).fit(*train, coarse=coarse),
 }
 
 # %% [markdown]
@@ -356,7 +366,7 @@ table.style.format(precision=1).set_properties(subset=pd.IndexSlice[["label-aug,
 # after a right coat is another mistake than a wrong coat.
 
 # %%
-model = models["label-aug, join"]
+model = models["label-aug, join"]  # or "direct, join": explained, saved and loaded in the same way
 rng, of = np.random.default_rng(seed), np.unique(np.linspace(0, task.n_fine - 1, 3).round())
 present = [k for k in of if (task.test.y == k).any()]
 rows = np.array(
@@ -384,7 +394,7 @@ plt.show()
 # %%
 kept = Path(str(model_folder)).expanduser() if model_folder else Path(scratch.name) / "model"
 model.save(kept)
-loaded = LabelAug.load(kept)
+loaded = type(model).load(kept)
 print(", ".join(sorted(f.name for f in kept.iterdir())))
 
 first = task.test.take(np.array([0])).inputs

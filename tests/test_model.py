@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from companion.heads.direct import DirectHead
 from helpers import build, random_graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,6 +168,30 @@ def test_probabilities_belong_to_sorted_classes_and_explanations_to_the_same_mod
         assert e.label_p == pytest.approx(row[column], abs=1e-5) and str(e).count("\n") >= 1
 
 
+class Direct(LabelAug):
+    """With the other path decoder, as in notebook 99."""
+
+    def make_head(self, labels, n_fine, d):
+        return DirectHead(self.graph, labels, n_fine, d)
+
+
+def test_another_head_is_trained_explained_and_saved_in_the_same_way():
+    X, y = points()
+    kinds = ["dog" if c == "Pug" else "cat" for c in y]
+    model = Direct(build(), training=QUICK, lr=0.01).fit(X, y, coarse=(X, kinds))
+    explained = model.explain(X)
+    for e, label, row in zip(explained, model.predict(X), model.predict_proba(X), strict=True):
+        assert e.greedy and e.label_p >= e.path_p > 0 and [s.answer for s in e.steps] == list(e.path[1:])
+        assert e.path[-1] != label or e.label_p == pytest.approx(row.max(), abs=1e-5)
+        assert all(s.p + s.runner_up_p == pytest.approx(1, abs=1e-5) for s in e.steps if s.runner_up)
+    assert model.score(X, y) > 0.9 and np.mean([e.path[-1] == c for e, c in zip(explained, y, strict=True)]) > 0.9
+    model.save("kept")
+    again = Direct.load("kept")
+    assert (again.predict_proba(X) == model.predict_proba(X)).all() and str(again.explain(X)[0]) == str(explained[0])
+    with pytest.raises(DataError, match="does not fit LabelAug"):
+        LabelAug.load("kept")
+
+
 def test_two_samples_a_class_are_enough_to_begin():
     X, y = points(6)
     assert quick().fit(X, y).predict(X).shape == (6,)
@@ -271,7 +296,7 @@ def test_a_module_of_the_user_takes_photos_or_arrays_and_is_left_as_it_was(train
     with pytest.raises(ValueError, match=r"an encoder of your own, Mean: load\(folder, encoder=Mean\("):
         LabelAug.load("kept")
     assert (LabelAug.load("kept", encoder=Mean()).predict_proba(files) == model.predict_proba(files)).all()
-    with pytest.raises(DataError, match="model.safetensors does not fit the encoder"):
+    with pytest.raises(DataError, match="model.safetensors does not fit LabelAug and the encoder"):
         LabelAug.load("kept", encoder=nn.Linear(3, 5))
 
 

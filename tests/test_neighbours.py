@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from labelaug_core import losses
 from labelaug_core.data import DataError, Split, Task
-from labelaug_core.graph import GraphError, LabelGraph
+from labelaug_core.graph import EOP, GraphError, LabelGraph
 from labelaug_core.graph_file import load_graph
 from labelaug_core.label_aug import PathHead, PathSettings
 
@@ -85,6 +85,29 @@ def test_direct_scores_are_a_softmax_over_all_paths(graph):
             torch.testing.assert_close(head.loss(x, y, is_coarse), expected)
             if not is_coarse:
                 torch.testing.assert_close(-head.predictions(x)["log_probs"][:, k].mean(), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(random_graphs())
+def test_the_steps_of_direct_scores_are_conditional_probabilities(graph):
+    """By enumeration: to stop or to go on, then the answer given its question; `explain` shows these."""
+    labels, n_fine = fine_and_coarse(graph)
+    head, x = DirectHead(graph, labels, n_fine, 3).double(), inputs()
+    torch.nn.init.normal_(head.score.weight)
+    tree, p = head.fine_tree, head.predictions(x)["path_log_probs"].exp()
+    logp = head.slot_log_probs(x)
+    for e, prefix in enumerate(tree.prefixes):
+
+        def reached(start):
+            ended = start[-1] == EOP  # of the paths that begin so, or that are no longer
+            own = [q == start[:-1] if ended else q[: len(start)] == start for q in tree.paths]
+            return p[:, own].sum(1)
+
+        here, stop = reached(prefix[:-1]), reached((*prefix[:-1], EOP))
+        group = graph.group.get(prefix[-1])
+        asked = sum(reached((*prefix[:-1], u)) for u in graph.children(prefix[-2]) if graph.group.get(u) == group)
+        expected = stop / here if prefix[-1] == EOP else (1 - stop / here) * reached(prefix) / asked
+        torch.testing.assert_close(logp[:, e].exp(), expected)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -122,7 +122,7 @@ def load(kind: type[LabelAug], folder: Path, encoder: nn.Module | None = None) -
     except (RuntimeError, safetensors.SafetensorError) as error:
         versions = ", ".join(f"{p} {v}" for p, v in about["versions"].items())
         raise DataError(
-            f"{folder}: {WEIGHTS} does not fit the encoder; it was saved with {versions} ({error})"
+            f"{folder}: {WEIGHTS} does not fit {kind.__name__} and the encoder; it was saved with {versions} ({error})"
         ) from None
     model.model_.eval()
     return model
