@@ -418,8 +418,9 @@ plt.show()
 # The ablation of the paper's Section 4.5 makes graphs smaller, by 36 % and by 63 % of the augmented
 # nodes.
 #
-# > **Deviation from the paper.** It does not say which nodes were removed. Our rule removes whole
-# > questions, first those whose answer the label determines least often. Every label stays reachable.
+# > **Deviation from the paper.** It does not say which nodes were removed. Our rule removes one
+# > question after the other, first those whose answer the label determines least often. The last one
+# > can lose a part of its answers. Every label stays reachable.
 
 # %% tags=["nbval-check-output"]
 for fraction in (0.0, 0.36, 0.63):

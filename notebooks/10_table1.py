@@ -275,6 +275,8 @@ for fusion, why in reasons.items():
     print(f"{fusion}: {why}")
 if profile == "toy":
     print("The toy profile draws its own data; the paper's datasets are read by the profiles cpu and paper.")
+    if (kept := profiles.OUT / "results" / "cpu" / "table1.md").is_file():
+        display(Markdown(f"As committed for the profile `cpu`:\n\n{kept.read_text(encoding='utf-8')}"))
 
 # %% [markdown]
 # ## Does the join bring test images into training?
@@ -323,12 +325,15 @@ for fusion in [f for f in searched if f.startswith("FlowerFusion")]:
     share = 100 * tested / len(task.test)
     print(f"{fusion}: {images} of {len(task.coarse)} coarse images look like a test image of the 102")
     print(f"  {tested} test images ({share:.2f} % of {len(task.test):,}) stand there with the label that is tested")
-if "FlowerFusion" in searched:
-    values = profiles.expected(3).query("group == 'flower'").pivot(index="row", columns="column", values="paper")
-    for method, gain in (values["fusion"] - values["fine"]).dropna().items():
-        print(f"the paper's gain by joining, {method}: {gain:+.2f} points")
-else:
-    print("the flowers are not here")
+kept = profiles.OUT / "results" / "cpu" / "near_duplicates.csv"
+if "FlowerFusion" not in searched and kept.is_file():
+    print("The flowers are not here. As committed for the profile cpu:")
+    pairs = pd.read_csv(kept).query("between == 'coarse and test'").groupby("fusion")[["one", "other"]].nunique()
+    for fusion, n in pairs.iterrows():
+        print(f"{fusion}: {n['one']} coarse samples look like a test sample, {n['other']} test samples like a coarse one")
+values = profiles.expected(3).query("group == 'flower'").pivot(index="row", columns="column", values="paper")
+for method, gain in (values["fusion"] - values["fine"]).dropna().items():
+    print(f"FlowerFusion: the paper's gain by joining, {method}: {gain:+.2f} points")
 
 # %% [markdown]
 # **How to read it.** *Coarse and test* counts the copies that a join adds. *Train and test* counts the copies that the

@@ -65,15 +65,17 @@ display(Markdown(f"{writing.markdown(frame, table=2)}\n{writing.sizes(frame)}"))
 # %% [markdown]
 # **How to read it.**
 #
-# - **micro-F1**: over all (paper, category) pairs together, twice the pairs found over those guessed plus those true; mean
-#   ± standard deviation over seeds. In brackets: **macro**, the mean over the categories that the test papers have, and
+# - **micro-F1**: 2 × right pairs / (predicted pairs + true pairs), where a pair is a paper and a category. Shown are the mean
+#   and the standard deviation over seeds. In brackets: **macro**, the mean over the categories that the test papers have, and
 #   **archives**, the micro-F1 of the archives of the categories. The paper says "F1" and does not say which.
 # - **gain over FFN**, **joining alone**, **verdict**: as in Table 3 (notebook 22). F1 is a ratio of sums, so each paper
 #   enters the statistics with its *influence* on F1. The mean of these values is F1 exactly, and interval and p follow as
 #   for accuracy.
-# - **MiniLM and the LSTM**: the LSTM starts from random weights, and its F1 of the archives is lower. On it the papers
-#   known by archive help FFN and label-aug alike. MiniLM was trained on other texts before. On it they help label-aug,
-#   and for FFN no gain is shown. (Real papers.)
+# - **MiniLM and the LSTM** (real papers): the LSTM starts from random weights, and its F1 of the archives is lower. With it
+#   the papers known by archive help FFN and label-aug. FFN had not converged after the steps of `arxiv-lstm`, as its row
+#   with twice the steps shows. So `arxiv-lstm-long` has twice the steps for all, and there they help both, too. MiniLM was
+#   trained on other texts before. With it they help label-aug if it is frozen. For FFN no gain is shown with all papers;
+#   with few papers there is one (next section). With its last layer trained no gain is shown for either.
 #
 # > **What a paper known by archive teaches.** FFN: *some category of this archive, none of another* (noisy-or). The
 # > second reading, `coarse=archives`, gives the archives outputs of their own, and nothing below them is learned. Label

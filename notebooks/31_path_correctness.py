@@ -127,7 +127,8 @@ for g in groups:
 # - **images**: how many are counted, a mean over seeds.
 #
 # The control, *attributes unknown*, is the same decoder on a graph in which every breed may have every attribute. This
-# graph does not say which breeds are tabbies, so nothing gives its node Tabby-Color a meaning.
+# graph does not say which breeds are tabbies. Trained on the fine data, nothing gives its node Tabby-Color a meaning. Where
+# coarse labels name attributes (`fusion-attributes`), they do.
 #
 # All shares are in percent; intervals: 95 %, seeds and test images as crossed random effects (notebook 22).
 
@@ -220,8 +221,8 @@ for g, rows in measured[measured["method"] == method].groupby("group"):
 # %% [markdown]
 # ## On photographs
 #
-# 240 official test images of Oxford-IIIT Pet were rated for their coat pattern: all of the four cats whose breed leaves it
-# open, drawn at random. A vision-language model (Claude) looked at contact sheets, in two separate passes and two orders.
+# Four cat breeds leave the coat pattern open: British Shorthair, Sphynx, Persian and Maine Coon. We drew 240 of their
+# official test images at random, and their coat pattern was rated. A vision-language model (Claude) looked at contact sheets, in two separate passes and two orders.
 # It saw no prediction. It often knew the breed, so it was not blind to that. Images count on which both passes agree
 # (`results/cpu/ratings_pet.csv`). **majority** is the commonest pattern of the predicted breed.
 
@@ -353,7 +354,8 @@ show(side_by_side(by_label, "probability", lambda r: number(r["ece"], "{:.1f}"))
 
 # %% [markdown]
 # Now the answers, where the truth is known: each question is asked of every image on its true way. *fixed*: the image's
-# breed fixes the answer, and the graph said so in training. *open*: it does not. Each entry is the mean p, the share
+# breed fixes the answer, and the graph said so in training. *open*: it does not. On photographs the truth is known of the
+# rated cats alone: *fixed* is there their species and their breed, *open* their coat pattern. Each entry is the mean p, the share
 # that is right and, in brackets, the ECE, all in percent.
 
 # %%

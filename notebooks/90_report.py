@@ -42,8 +42,8 @@ names = {1: "datasets", 2: "text classification", 3: "image classification", 4: 
 # ## The paper's claims on real data
 #
 # What the paper claims, what the profile `cpu` finds with the same method (Algorithm 1), and the verdict. *reversed*: the
-# difference is on the other side at 5 %, after Holm's correction (the fusion rows and all others apart). *not reproduced*: on the other side,
-# perhaps by chance. *joining alone*: the fusion against the same method on the fine data. Diamonds are the paper's
+# difference is on the other side at 5 %, after Holm's correction (notebook 22). *not reproduced*: on the other side, perhaps
+# by chance. *joining alone*: the fusion against the same method on the fine data. Diamonds are the paper's
 # differences.
 
 # %%
@@ -78,9 +78,9 @@ display(Markdown(in_short))
 # %% [markdown]
 # ## Expected and obtained gains
 #
-# Dots and bars: what was measured here, with its 95 % interval. Diamonds: the paper's gain. The figure shows the rows
-# of Table 3 for which the paper has a number, and the rows of its claim. If there are none, it shows the key rows of
-# the table.
+# Dots and bars: what was measured here, with its 95 % interval. Diamonds: the paper's gain. The figure shows at most ten
+# rows of Table 3, as many of each group: first the primary ones (notebook 22), then those for which the paper has a
+# number. If there are none of both, it shows the first joins. The other rows are in the table above.
 
 # %%
 gains = tables[3]

@@ -172,6 +172,18 @@ def test_table_4_is_against_the_same_method_without_the_option_and_names_each_de
     )
 
 
+def test_a_smaller_graph_is_compared_under_both_decodings(world):
+    write("fine", "label-aug", wrong=1, greedy_wrong=2)
+    write("fine", "label-aug", wrong=2, greedy_wrong=4, option="graph=small")
+    change_profile(world, ablations=[{"datasets": ["fine"], "methods": ["label-aug"], "options": ["graph=small"]}])
+    frame = engine.results_table("toy", 4).set_index("option")
+    assert frame.index.tolist() == ["", "graph=small", "decode=exact", "graph=small,decode=exact"]
+    assert frame["delta"].tolist()[1:] == pytest.approx([-200 / 6, 100 / 6, -100 / 6])
+    text = writing.markdown(frame.reset_index(), 4)
+    assert "Algorithm 1 · exact · graph=small |" in text and "· greedy · graph=small |" in text
+    assert writing.command("toy", next(frame.iloc[[3]].reset_index().itertuples())).count("decode") == 0
+
+
 def test_a_table_can_have_a_reference_of_its_own(world):
     write("fine", "hex", wrong=3)
     rows = cells("ffn", "label-aug", "hex")

@@ -146,9 +146,9 @@ def on_graph(task: Task, name: str, seed: int) -> Task:
 def trim(graph: LabelGraph, fraction: float) -> LabelGraph:
     """The graph with this fraction of its augmented nodes gone (Sec. 4.5: medium 0.36, small 0.63).
 
-    The paper does not say which nodes went. Our rule: whole questions go first, and first those that teach least, that
-    is, whose share of labels with several answers is highest (ties: the later in the file); inside a question the
-    nodes with the fewest labels below go first. Every label stays reachable. Raises ValueError outside 0..1.
+    The paper does not say which nodes went. Our rule: question after question, first those that teach least, that is,
+    whose share of labels with several answers is highest (ties: the later in the file). Of the last one, the nodes
+    with the fewest labels below go first. Every label stays reachable. Raises ValueError outside 0..1.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"trim: fraction must lie in [0, 1], got {fraction}")

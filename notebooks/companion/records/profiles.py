@@ -182,6 +182,11 @@ def cell_name(group: str, dataset: str, method: str, option: str = "") -> str:
     return "__".join(parts)
 
 
+def without(option: str, part: str) -> str:
+    """An option without one of its parts: `graph=small,decode=exact` without decode -> `graph=small`."""
+    return ",".join(p for p in option.split(",") if not p.startswith(f"{part}="))
+
+
 @of_a_profile
 def cells(profile: str, group: str | None = None, part: str = "cells", question: str = "") -> list[dict]:
     """All cells of a part of the profile (of one group): {group, dataset, method, option}, in the profile's order.
@@ -214,7 +219,7 @@ def cells(profile: str, group: str | None = None, part: str = "cells", question:
 def seed_count(profile: str, cell: dict) -> int:
     """How many seeds a cell is trained with: the largest number of its rows, or else the group's, or the profile's."""
     spec = load_profile(profile)
-    table, option = spec["groups"][cell["group"]], cell["option"].partition("decode=")[0]
+    table, option = spec["groups"][cell["group"]], without(cell["option"], "decode")
     rows = [row for part in ("cells", "ablations") for row in table.get(part, []) if option in row.get("options", [""])]
     rows = [row for row in rows if cell["dataset"] in row["datasets"] and cell["method"] in row["methods"]]
     return max((row["seeds"] for row in rows if "seeds" in row), default=table.get("seeds", spec["seeds"]))

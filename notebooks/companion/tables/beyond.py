@@ -14,7 +14,7 @@ from labelaug_core.files.cache import write_files
 
 REFERENCE = {  # what a question compares a row with; elsewhere FFN on as many fine labels
     "estimators": lambda cell: cell | {"method": "label-aug", "option": "decode=exact"},
-    "knowledge": lambda cell: cell | {"method": "label-aug-question", "option": without_graph(cell["option"])},
+    "knowledge": lambda c: c | {"method": "label-aug-question", "option": profiles.without(c["option"], "graph")},
 }
 RIVAL = "flat-marginal"  # the simplest model of the same joined data, with which `flat` compares
 FLAT = ["flat", "flat_ci_low", "flat_ci_high", "flat_p_holm"]
@@ -63,11 +63,6 @@ def committed(profile: str, name: str) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=[*COLUMNS, *FLAT, "data", "name"])
     return pd.read_csv(path).fillna(dict.fromkeys(TEXTS, ""))
-
-
-def without_graph(option: str) -> str:
-    """An option without its graph."""
-    return ",".join(part for part in option.split(",") if not part.startswith("graph="))
 
 
 def table_path(profile: str, name: str):

@@ -19,6 +19,7 @@ CLAIMS = {  # what the paper claims: its table, the row that checks it
     "label-aug on FlowerFusion beats FFN": (3, ("flower", "fusion", "label-aug", "")),
     "label-aug beats FFN on arXiv": (2, ("arxiv-bert", "fine", "label-aug", "")),
     "label-aug on the arXiv fusion beats FFN": (2, ("arxiv-bert", "fusion", "label-aug", "")),
+    "label-aug beats FFN on arXiv, LSTM": (2, ("arxiv-lstm-long", "fine", "label-aug", "")),
     "36 % fewer augmented nodes are worse (pets)": (4, ("pet", "fine", "label-aug", "graph=medium")),
     "63 % fewer augmented nodes are worse (pets)": (4, ("pet", "fine", "label-aug", "graph=small")),
 }
@@ -40,7 +41,7 @@ def in_words(found: pd.DataFrame, profile: str = "cpu") -> pd.DataFrame:
     """The claims as people read them: `the paper claims`, `we find`, `verdict`; at the end that of Sec. 4.4."""
     rows = []
     for r in found.itertuples():
-        theirs = f"{r.claim}: {r.paper_delta:+.2f} points (Table {r.table})"
+        theirs = f"{r.claim}: {r.paper_delta:+.2f} (Table {r.table})"
         ours, verdict = "not run", "not run"
         if r.n_seeds and not np.isnan(r.delta):
             ours = f"{r.mean:.1f} %, {interval(r)}"
@@ -86,5 +87,5 @@ def draw_claims(found: pd.DataFrame) -> plt.Figure | None:
     shown = {"label": rows["claim"], "value": rows["delta"], "low": rows["delta_ci_low"], "high": rows["delta_ci_high"]}
     drawn = pd.DataFrame(shown | {"paper": rows["paper_delta"], "colour": [colour(m) for m in rows["method"]]})
     counts = rows["paper_verdict"].value_counts()
-    message = f"{len(rows)} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    message = f"{len(rows)} of the paper's differences: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
     return draw_intervals(drawn, "points of accuracy or micro-F1 (95 % intervals)", message)

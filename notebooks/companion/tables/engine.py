@@ -45,7 +45,8 @@ def table_cells(profile: str, table: int) -> list[dict]:
     """The rows of Table 2 (texts) and 3 (images): the profile's `cells`; of Table 4: the images' `ablations`.
 
     Each ablation is listed under the method that it changes. A path decoder of Table 4 also gets a row of its other
-    decoding, `decode=exact` or `decode=greedy`: the same trained models, nothing is run.
+    decoding, `decode=exact` or `decode=greedy`, on the whole graph and on each smaller one: the same trained models,
+    nothing is run.
     """
     groups = load_profile(profile)["groups"]
     text = {g for g, spec in groups.items() if spec.get("of", g) in SEVERAL_LABELS}
@@ -60,8 +61,16 @@ def table_cells(profile: str, table: int) -> list[dict]:
     for family in rows.values():
         method = METHODS[family[0]["method"]]
         if method.head == "path":
-            family.append(family[0] | {"option": f"decode={'exact' if method.decode == 'greedy' else 'greedy'}"})
+            other = f"decode={'exact' if method.decode == 'greedy' else 'greedy'}"
+            graphs = ["", *(c["option"] for c in family if c["option"].startswith("graph="))]
+            family += [family[0] | {"option": f"{graph},{other}".lstrip(",")} for graph in graphs]
     return [cell for family in rows.values() for cell in family]
+
+
+def without_the_change(cell: dict) -> dict:
+    """The reference of a row of Table 4: the cell without its option; on a smaller graph with the same decoding."""
+    option = profiles.without(cell["option"], "graph")
+    return cell | {"option": option if option.startswith("decode=") and option != cell["option"] else ""}
 
 
 def read_scores(profile: str, cell: dict) -> Scores | str:
@@ -69,8 +78,8 @@ def read_scores(profile: str, cell: dict) -> Scores | str:
 
     cell: {group, dataset, method, option}; the option `decode=...` reads the other decoding of the run without one.
     """
-    option, _, decode = cell["option"].partition("decode=")
-    results, run = profiles.OUT / "results" / profile, cell | {"option": option}
+    decode = cell["option"].partition("decode=")[2]
+    results, run = profiles.OUT / "results" / profile, cell | {"option": profiles.without(cell["option"], "decode")}
     try:
         settings, name = profiles.cell_settings(profile, **run), cell_name(**run)
         spec = load_profile(profile)
@@ -185,7 +194,8 @@ def results_table(
     """One row a cell (COLUMNS), in points, each compared with its reference on the same seeds and test samples.
 
     delta is the difference to the reference: in Tables 2 and 3 FFN on the fine data, at the compute that is better on
-    validation data; in Table 4 the same method without the option; with `against`, the cell that it returns.
+    validation data; in Table 4 the same method without the option (`without_the_change`); with `against`, the cell that
+    it returns.
     joining: what a join adds to the same method on the fine data alone (Pseudo Labels: to FFN).
     p_holm: the profile's `primary` cells, fixed by the paper's claim, are a family of their own; every other row is
     corrected for all comparisons of the table. FFN on the fine data is a control and no claim: it is not corrected.
@@ -195,7 +205,7 @@ def results_table(
     cells = table_cells(profile, table) if cells is None else cells
     read = Reader(profile)
     if against is None:
-        against = (lambda cell: cell | {"option": ""}) if table == 4 else (lambda cell: read.alone(cell, "ffn"))
+        against = without_the_change if table == 4 else (lambda cell: read.alone(cell, "ffn"))
     primary = [] if table == 4 else profiles.cells(profile, part="primary")
     rows = []
     for cell in cells:

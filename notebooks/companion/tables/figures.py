@@ -110,12 +110,12 @@ def draw_deltas(frame: pd.DataFrame, against: str, by: str = "dataset") -> plt.F
 
 
 def message_of(rows: pd.DataFrame, against: str) -> str:
-    """What compared rows say, as a title: how many differ from what; of one group, the rows of the paper's claim."""
+    """What compared rows say, as a title: how many differ from what; of one group, its primary rows."""
     better, worse = (int(rows["verdict"].str.startswith(v).sum()) for v in ("better", "worse"))
     found = f"{better} of {len(rows)} rows better than {against}, {worse} worse"
     lines = [found if better + worse else f"none of {len(rows)} rows is shown to differ from {against}"]
     for r in rows[rows["role"].eq("primary") & (rows["group"].nunique() == 1)].itertuples():
-        lines.append(f"The claim, {unescape(title(r))}, {r.dataset}: {interval(r)}, {r.verdict}")
+        lines.append(f"Primary: {unescape(title(r))}, {r.dataset}: {interval(r)}, {r.verdict}")
     return f"{', '.join(dict.fromkeys(rows['group']))}: " + "\n".join(lines)
 
 
@@ -147,7 +147,7 @@ def draw_curves(
     lines = sorted(known.groupby(keys), key=lambda k: (order.index(k[0][0]), k[0][1:]))
     for i, (key, part) in enumerate(lines):
         part = part.sort_values(x)
-        at = part[x].map(places) + 0.06 * (i - (len(lines) - 1) / 2)
+        at = part[x].map(places) + (0.02 if y == "mean" else 0.05) * (i - (len(lines) - 1) / 2)
         error = [part[y] - part[ends[0]], part[ends[1]] - part[y]]
         twin = key[1:] == (True,)
         style = {"color": colour(key[0]), "ls": "--" if twin else "-", "label": None if twin else METHODS[key[0]].title}

@@ -47,8 +47,8 @@ def interval(row, name: str = "delta") -> str:
 def title(row) -> str:
     """A row's method as text for Markdown: its name, its decoding where there are two, its option."""
     name = METHODS[row.method].title if row.method in METHODS else row.method
-    option = "" if str(row.option).startswith("decode=") else row.option
-    return plain(" · ".join(str(v) for v in (name, row.decode, option) if isinstance(v, str) and v))
+    parts = (name, row.decode, profiles.without(row.option, "decode") if isinstance(row.option, str) else "")
+    return plain(" · ".join(v for v in parts if isinstance(v, str) and v))
 
 
 def corrected_p(p: float) -> str:
@@ -190,7 +190,7 @@ def counts(row) -> str:
 def command(profile: str, row) -> str:
     """What trains one row of Tables 2 to 4 again; a decoding (`decode=...`) is read from the run without an option."""
     own = {k: getattr(row, k) for k in ("group", "dataset", "method", "option")}
-    option, seeds = row.option.partition("decode=")[0], list(range(profiles.seed_count(profile, own)))
+    option, seeds = profiles.without(row.option, "decode"), list(range(profiles.seed_count(profile, own)))
     cell = f"profile: {profile}, group: {row.group}, dataset: {row.dataset}, method: {row.method}"
     option = f', option: "{option}"' if option else ""
     return f"papermill notebooks/20_train_cell.ipynb out.ipynb -y '{{{cell}{option}, seeds: {seeds}}}'"
