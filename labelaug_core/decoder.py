@@ -20,16 +20,18 @@ from labelaug_core.prefix_tree import PrefixTree
 class PathDecoder(nn.Module):
     """f_t = g(e_t, f_{t-1}) (Eq. 1), g a GRU cell, f_0 from the encoder's features; a linear layer scores the nodes.
 
-    d: size of the features; hidden: H, the size of f_t and of the node embeddings e.
+    d: size of the features; hidden: H, the size of f_t and of the node embeddings e. feed: the features also enter at
+    every step, added to e_t by a linear layer: Algorithms 1 and 2 write g_dec(G, f, ...), Eq. 1 has no f.
     """
 
-    def __init__(self, graph: LabelGraph, d: int, hidden: int = 256):
+    def __init__(self, graph: LabelGraph, d: int, hidden: int = 256, feed: bool = False):
         super().__init__()
         n = len(graph.nodes)
         self.start = nn.Linear(d, hidden)
         self.embedding = nn.Embedding(n, hidden)  # e; the root is the <START> token
         self.cell = nn.GRUCell(hidden, hidden)
         self.score = nn.Linear(hidden, n + 1)  # z; the last one is <eop>
+        self.feed = nn.Linear(d, hidden, bias=False) if feed else None
 
     # -- the plain form ---------------------------------------------------------------------------------------
 
@@ -37,9 +39,10 @@ class PathDecoder(nn.Module):
         """f_0, out of the encoder's features: [B, d] -> [B, H]."""
         return torch.tanh(self.start(features))
 
-    def step(self, node: Tensor, f: Tensor) -> Tensor:
-        """Eq. 1: f_t = g(e_t, f_{t-1}). node [B] (indices of nodes), f [B, H] -> [B, H]."""
-        return self.cell(self.embedding(node), f)
+    def step(self, node: Tensor, f: Tensor, features: Tensor | None = None) -> Tensor:
+        """Eq. 1: f_t = g(e_t, f_{t-1}). node [B] (indices of nodes), f [B, H], features [B, d] for `feed` -> [B, H]."""
+        e = self.embedding(node)
+        return self.cell(e if self.feed is None else e + self.feed(features), f)
 
     def decisions(self, f: Tensor, tree: PrefixTree, v: str) -> dict[str, Tensor]:
         """log p of every decision at node v from its state f [B, H]: {u or <eop>: [B]}; empty where the path ends.
@@ -65,7 +68,7 @@ class PathDecoder(nn.Module):
         """log p of every decision along one path v0 ... vN: [B, d] -> [B, decisions]."""
         f, steps = self.first_state(features), []  # f_0 [B, H]
         for v, u in zip(path, (*path[1:], EOP), strict=True):
-            f = self.step(torch.full((len(f),), tree.graph.index[v]), f)  # [B, H]
+            f = self.step(torch.full((len(f),), tree.graph.index[v]), f, features)  # [B, H]
             found = self.decisions(f, tree, v)
             if u in found:  # a path that ends where stopping is certain, or at a coarse label, has no <eop>
                 steps.append(found[u])
@@ -79,7 +82,7 @@ class PathDecoder(nn.Module):
         """
         graph, path, f = tree.graph, [tree.graph.root], self.first_state(features)
         while True:
-            f = self.step(torch.tensor([graph.index[path[-1]]]), f)
+            f = self.step(torch.tensor([graph.index[path[-1]]]), f, features)
             found = {u: logp.item() for u, logp in self.decisions(f, tree, path[-1]).items()}
             if found.pop(EOP, -math.inf) >= math.log(0.5) or not found:
                 return tuple(path)
@@ -92,6 +95,13 @@ class PathDecoder(nn.Module):
     def tokens(self) -> Tensor:
         """W_ih e of every node, a table shared by all steps and samples: [N, 3H]."""
         return linear(self.embedding.weight, self.cell.weight_ih, self.cell.bias_ih)
+
+    def entering(self, node: Tensor, tokens: Tensor, features: Tensor, sample: Tensor) -> Tensor:
+        """W_ih of what enters each of M steps, `node` [M] for the row `sample` [M] of the features -> [M, 3H]."""
+        from_e = embedding(node, tokens)
+        if self.feed is None:
+            return from_e
+        return from_e + linear(self.feed(features), self.cell.weight_ih).index_select(0, sample)
 
     def states_from(self, f: Tensor) -> Tensor:
         """W_hh f of each state, shared by all nodes below it: [M, H] -> [M, 3H]."""
@@ -125,7 +135,8 @@ class PathDecoder(nn.Module):
                 continue
             above = row[sample, tree.state_parent[state]] if t else sample
             from_f = self.states_from(f).index_select(0, above)
-            f = self.gates(embedding(tree.state_node[state], tokens), from_f, f.index_select(0, above))  # [M, H]
+            from_e = self.entering(tree.state_node[state], tokens, features, sample)
+            f = self.gates(from_e, from_f, f.index_select(0, above))  # [M, H]
             row.fill_(0)
             row[sample, state] = torch.arange(len(state), device=f.device)
             asked = getattr(tree, f"asked_{t}")  # the nodes that this level scores
@@ -149,7 +160,7 @@ class PathDecoder(nn.Module):
         f, total, n_slots = self.first_state(features), features.new_zeros(len(path)), len(tree.slot_node)
         token = tree.state_node[:1].expand(len(path))
         for t, slot in enumerate(tree.path_slots[path].T):
-            f = self.step(token, f)
+            f = self.step(token, f, features)
             going, slot = slot < n_slots, slot.clamp(max=n_slots - 1)
             block = tree.slot_block[slot]
             rivals, real = tree.slots_from(tree.block_first[block], tree.block_size[block])  # [B, W]
@@ -177,10 +188,11 @@ class PathDecoder(nn.Module):
         proportion (which biases REINFORCE there).
         """
         tokens, f = self.tokens() if tokens is None else tokens, self.first_state(features)
+        every = torch.arange(len(f), device=f.device)
 
         def draw(state: Tensor) -> Tensor:
             nonlocal f
-            f = self.gates(tokens[tree.state_node[state]], self.states_from(f), f)
+            f = self.gates(self.entering(tree.state_node[state], tokens, features, every), self.states_from(f), f)
             slots, real = tree.slots_from(tree.state_first[state], tree.state_size[state])  # [B, W]
             all_z = self.score(f)
             z = all_z.gather(1, tree.slot_node[slots]).masked_fill(~real, -torch.inf)

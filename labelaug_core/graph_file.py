@@ -1,4 +1,4 @@
-"""Read and validate a label graph: knowledge is data, so every mistake in it is told by file, node and rule."""
+"""Read and validate a label graph: knowledge is data, so an error in it names the file, the node and the rule."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ def load_graph(source: str | Path) -> LabelGraph:
 
     Raises GraphError naming the file, the node or group, and the rule that it breaks.
     """
-    path = Path(source) if str(source).endswith((".yaml", ".yml")) else GRAPHS / f"{source}.yaml"
+    is_file = str(source).lower().endswith((".yaml", ".yml"))
+    path = Path(source).expanduser() if is_file else GRAPHS / f"{source}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in GRAPHS.glob("*.yaml")))
-        raise GraphError(f"{path.name}: no such graph file; known graphs: {known}")
+        name = f"{source!r:.60}: neither the path of a .yaml file nor a known name"
+        raise GraphError(f"{f'{path}: no such file' if is_file else name}; known graphs: {known}")
     try:
         text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8"))  # macOS writes names decomposed
         _check_form(text)
@@ -189,7 +191,7 @@ def _labels(spec, parents: dict, group: dict, where: str) -> dict[str, str]:
     nodes = spec.get("nodes") or {}
     table |= nodes if isinstance(nodes, dict) else {v: v for v in _names(nodes, where)}
     if wrong := {c: v for c, v in table.items() if not isinstance(v, str) or v not in group}:
-        raise GraphError(f"{where}: class {_all(wrong)}: the graph has no node {_all(wrong.values())}")
+        raise GraphError(f"{where}: class {_all(wrong)}: below the root there is no node {_all(wrong.values())}")
     if not table:
         raise GraphError(f"{where}: no label")
     for what, names in (("class", [normalise(c) for c in table]), ("node", list(table.values()))):

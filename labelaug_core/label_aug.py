@@ -9,13 +9,17 @@ from torch import Tensor, nn
 
 from labelaug_core import losses
 from labelaug_core.decoder import PathDecoder, greedy
+from labelaug_core.files.checks import NOT_NEGATIVE, SHARE, WHOLE, check_values, optional
 from labelaug_core.graph import LabelGraph
 from labelaug_core.prefix_tree import PrefixTree
 
 
 @dataclass(frozen=True)
 class PathSettings:
-    """What can be chosen of label-aug. Raises ValueError naming every unknown value."""
+    """What can be chosen of label-aug. Raises ValueError naming every value that is not possible.
+
+    `question` and `marginal` do not use alpha to coin, `expected-reward` does not use r_tf and coin.
+    """
 
     hidden: int = 256  # H, the size of the GRU's state and of the node embeddings
     objective: str = "algorithm-1"  # or expected-reward (the same without sampling), marginal, question
@@ -26,6 +30,7 @@ class PathSettings:
     r_tf: float = 1.0  # teacher-force rate (Alg. 1)
     coin: str = "batch"  # one teacher-force coin a batch (Alg. 1), or a step
     coarse: str = "path"  # a coarse sample is taught the path to its label; reward: it rewards any path through it
+    feed: bool = False  # the features enter the GRU at every step (Alg. 1 and 2), not by f_0 alone (Eq. 1)
     literal: bool = False  # the paper's block rule: a block holds its whole group, also nodes that are no child here
 
     def __post_init__(self):
@@ -36,13 +41,9 @@ class PathSettings:
             "coin": ("batch", "step"),
             "coarse": ("path", "reward"),
         }
-        wrong = [
-            f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}"
-            for name, values in known.items()
-            if getattr(self, name) not in values
-        ]
-        if wrong:
-            raise ValueError(f"PathSettings: {'; '.join(wrong)}")
+        words = {name: (f"one of {', '.join(some)}", some.__contains__) for name, some in known.items()}
+        numbers = {"hidden": WHOLE, "alpha": NOT_NEGATIVE, "beta": NOT_NEGATIVE, "n_p": optional(WHOLE), "r_tf": SHARE}
+        check_values(self, words | numbers)
 
 
 class PathHead(nn.Module):
@@ -56,7 +57,7 @@ class PathHead(nn.Module):
     def __init__(self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, settings: PathSettings | None = None):
         super().__init__()
         self.settings = settings = settings or PathSettings()
-        self.decoder = PathDecoder(graph, d, settings.hidden)
+        self.decoder = PathDecoder(graph, d, settings.hidden, settings.feed)
         self.tree = PrefixTree(graph, labels, n_fine, settings.literal)
         self.fine_tree = PrefixTree(graph, labels[:n_fine], None, settings.literal)
         graph.check_competing(set(self.tree.block_group))

@@ -90,9 +90,9 @@ def marginal_likelihood(label_logp: Tensor, y: Tensor) -> Tensor:
 def question_likelihood(tree: PrefixTree, slot_logp: Tensor, y: Tensor) -> Tensor:
     """Mean over the questions on the way of -log P_b(label): every question must lead to the label by itself.
 
-    Where the marginal likelihood is content if one question finds the label, this asks it of each. P_b sums the unknown
-    answers of block b out: Q(v) = mean over b of log sum over u in b of p(u | v) exp Q(u), and Q(label) = 0; blocks
-    that do not lead to the label are not asked. Computed from the leaves up, a level of the tree at a time.
+    The marginal likelihood is high if one question finds the label; this objective requires it of each. P_b sums out
+    the unknown answers of block b: Q(v) = mean over b of log sum over u in b of p(u | v) exp Q(u), and Q(label) = 0;
+    blocks that do not lead to the label are not asked. Computed from the leaves up, a level of the tree at a time.
     """
     below, first_below = slot_logp.new_zeros(len(slot_logp), 1), len(tree.state_node)  # Q of the states one level down
     for t in reversed(range(len(tree.levels))):

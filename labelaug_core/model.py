@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from labelaug_core.data import DataError, Split, Task, class_indices, joint_labe
 from labelaug_core.encoders import Identity
 from labelaug_core.explain import Explanation, explain
 from labelaug_core.files import saved
+from labelaug_core.files.checks import WHOLE, check_values, is_whole, optional
 from labelaug_core.files.inputs import class_texts, encoder_of, features_of, in_memory, is_frozen, reader_of
 from labelaug_core.graph import GraphError, LabelGraph
 from labelaug_core.label_aug import PathHead, PathSettings
@@ -37,15 +38,18 @@ class LabelAug(ClassifierMixin, BaseEstimator):
     seed : int
         Decides the first weights, the validation part, the batches and dropout.
     objective : str
-        `algorithm-1` (the paper's), `expected-reward`, `marginal` or `question`. None: that of `head`, else `question`.
+        `algorithm-1` (the paper's), `expected-reward`, `marginal` or `question`. None: `question`, or that of `head` if
+        one is given (PathSettings has `algorithm-1`).
     steps, batch, lr, coarse_weight
         As in TrainingSettings. None: those of `training`.
     tune : None, "frozen" or "all"
-        Is the encoder trained? None: not if it comes pretrained. A frozen one reads each sample once.
+        Is the encoder trained? None: not if it comes pretrained by its name; a module if a parameter of it asks for a
+        gradient. A frozen one reads each sample once.
     image_size : int
-        Side in pixels to which photos are scaled. None: what the encoder was made for; 32 for `small-cnn`.
+        Side in pixels to which photos are scaled that are given as paths. None: what the encoder was made for; 32 for
+        `small-cnn`.
     tokens : int
-        So many words or word pieces of a text are read.
+        So many words or word pieces of a text are read, at least 2.
     training : TrainingSettings
         All other settings of training. None: its defaults.
     head : PathSettings
@@ -90,12 +94,9 @@ class LabelAug(ClassifierMixin, BaseEstimator):
         self.head = head
 
     def training_settings(self) -> TrainingSettings:
-        """`training` with the parameters that are given beside it. Raises ValueError naming those that are not > 0."""
+        """`training` with the parameters that are given beside it. Raises ValueError naming all wrong ones."""
         given = {k: getattr(self, k) for k in ("steps", "batch", "lr", "coarse_weight")}
-        settings = replace(self.training or TrainingSettings(), **{k: v for k, v in given.items() if v is not None})
-        if wrong := [f"{k}={v!r}" for k, v in asdict(settings).items() if k in ("steps", "batch", "lr") and not v > 0]:
-            raise ValueError(f"LabelAug: these must be positive: {', '.join(wrong)}")
-        return settings
+        return replace(self.training or TrainingSettings(), **{k: v for k, v in given.items() if v is not None})
 
     def make_head(self, labels: list[str], n_fine: int, d: int) -> nn.Module:
         """What is trained behind the encoder; a subclass may give another Head (notebook 99 has two).
@@ -195,9 +196,15 @@ class LabelAug(ClassifierMixin, BaseEstimator):
         return predict(self.model_, split)
 
     def _parts(self, X, y, coarse) -> dict[str, tuple]:
-        """What was given, by a word for messages. Raises ValueError and GraphError where it does not fit the graph."""
-        if not isinstance(self.graph, LabelGraph):
-            raise ValueError(f"LabelAug: graph must be a LabelGraph (see load_graph), got {type(self.graph).__name__}")
+        """What was given, by a word for messages. Raises ValueError naming all wrong parameters; GraphError."""
+        check_values(self, {
+            "graph": ("a LabelGraph (see load_graph)", lambda v: isinstance(v, LabelGraph)),
+            "seed": ("a whole number from 0 on", lambda v: is_whole(v, 0)),
+            "image_size": optional(WHOLE),
+            "tokens": ("a whole number from 2 on", lambda v: is_whole(v, 2)),
+            "training": optional(("TrainingSettings", lambda v: isinstance(v, TrainingSettings))),
+            "head": optional(("PathSettings", lambda v: isinstance(v, PathSettings))),
+        })  # fmt: skip
         if coarse is None:
             return {"": (X, y)}
         if not isinstance(coarse, (tuple, list)) or len(coarse) != 2:

@@ -91,8 +91,8 @@ def grow(graph: LabelGraph, labels: list[str], n_evaluated: int, literal: bool, 
                     tree.block_group.append(g)
                 if max(len(tree.slots), len(labels) * len(tree.slots) // 500) > cap:  # there are [labels, slots] tables
                     raise GraphError(
-                        f"{graph.name}: the paths of its {len(labels)} labels need more than cap={cap} slots; raise "
-                        "`cap` if memory allows"
+                        f"{graph.name}: the paths of its {len(labels)} labels need more than cap={cap} slots, too many "
+                        "for LabelAug; a PrefixTree takes another `cap` if memory allows"
                     )
         tree.levels.append((first, len(tree.slots)))
         frontier = deeper
@@ -182,7 +182,7 @@ class PrefixTree(nn.Module):
         on_way = torch.zeros(len(self.labels), n_slots + 1, dtype=torch.bool)
         on_way[self.path_label[:, None].expand(-1, len(tree.levels)), self.path_slots] = True
         self._keep("on_way", on_way[:, :-1], torch.bool)  # [K, E]: the slots on some path to the label
-        certain = {v: set(self.graph.split_paths(v)[0]) for v in self.labels}
+        certain = {v: set(self.graph.split_paths(v, len(ends))[0]) for v in self.labels}
         self._keep("deterministic", [path in certain[path[-1]] for path in self.paths], torch.bool)  # Def. 3.2
         inside = [[v in path for path in self.paths] for v in self.labels[self.n_evaluated :]]
         ending = self.path_label == torch.arange(self.n_evaluated)[:, None]

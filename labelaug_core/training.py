@@ -22,6 +22,7 @@ from labelaug_core.data import Split, Task
 from labelaug_core.encoders import Augment
 from labelaug_core.files.cache import progress
 from labelaug_core.files.checkpoint import Checkpoint
+from labelaug_core.files.checks import TRAINING, check_values
 from labelaug_core.files.loading import Loader, TrainingError, are_files, batches, on_device, sample_names
 from labelaug_core.files.loading import hold_out as hold_out  # whoever trains wants these two, too
 from labelaug_core.files.loading import to_tensor as to_tensor
@@ -29,7 +30,7 @@ from labelaug_core.files.loading import to_tensor as to_tensor
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a model is trained. The same settings serve every arm of a comparison, but for what was tuned."""
+    """How a model is trained, in every arm of a comparison, but for what was tuned. ValueError names wrong values."""
 
     steps: int = 300  # steps of the optimiser
     batch: int = 64  # fine samples a step
@@ -44,7 +45,7 @@ class TrainingSettings:
     trunk: int = 512  # width of the hidden layer between encoder and head
     dropout: float = 0.2  # after the trunk
     crop: float = 1.0  # least share of an image that a random crop keeps: small data are learned by heart; 1: no crop
-    colour: float = 0.0  # how far brightness, contrast and saturation vary: a class is seldom its light; 0: not
+    colour: float = 0.0  # how far brightness, contrast and saturation vary: light rarely depends on the class; 0: not
     mixed_precision: str = "no"  # or bf16, of encoder and trunk on a GPU: about twice as fast; heads stay in float32
     channels_last: bool = False  # the layout of images in which a GPU's convolutions are quickest
     compile: bool = False  # torch.compile of the encoder: fewer, larger kernels after minutes at the start
@@ -52,6 +53,10 @@ class TrainingSettings:
     workers: int | None = None  # processes that read image files; None: one a core, at most 8
     checkpoint: bool = False  # keep the run's state at each evaluation, so that a killed run goes on from there
     cpu: bool = False  # stay on the CPU even where there is a GPU
+
+    def __post_init__(self):
+        """Check the values."""
+        check_values(self, TRAINING)
 
 
 class Head(Protocol):

@@ -92,10 +92,10 @@ def learn(head: nn.Module, x: Tensor, y: Tensor, steps: int, lr: float) -> None:
         optimizer.step()
 
 
-def make_decoder(graph: LabelGraph, seed: int = 0, d: int = 5, hidden: int = 6) -> PathDecoder:
+def make_decoder(graph: LabelGraph, seed: int = 0, d: int = 5, hidden: int = 6, feed: bool = False) -> PathDecoder:
     """A small decoder in float64, scaled up so that its probabilities are far from uniform."""
     torch.manual_seed(seed)
-    decoder = PathDecoder(graph, d, hidden).double()
+    decoder = PathDecoder(graph, d, hidden, feed).double()
     with torch.no_grad():
         decoder.score.weight *= 5
         decoder.cell.weight_ih *= 3

@@ -52,7 +52,7 @@ def test_the_trees_paths_are_the_graphs(graph, data):
     tree = PrefixTree(graph, labels, n)
     assert sorted(tree.paths) == sorted(path for y in labels for path in simple_paths(graph, y))
     assert [labels[i] for i in tree.path_label] == [path[-1] for path in tree.paths]
-    assert tree.deterministic.tolist() == [graph.is_deterministic(path) for path in tree.paths]
+    assert tree.deterministic.tolist() == [path in graph.split_paths(path[-1])[0] for path in tree.paths]
     for slots, path, complete in zip(tree.path_slots, tree.paths, tree.complete, strict=True):
         steps = [tree.prefixes[e] for e in slots if e < len(tree.slot_node)]
         whole = steps[-1][:-1] if steps[-1][-1] == EOP else steps[-1]
@@ -102,8 +102,8 @@ def test_trees_that_are_too_large_are_refused():
 # -- the packed form is the plain one ------
 
 
-def check_plain(graph: LabelGraph, labels: list[str], n: int | None, literal: bool = False) -> None:
-    tree, decoder, x = PrefixTree(graph, labels, n, literal), make_decoder(graph, seed=2), make_features(2)
+def check_plain(graph: LabelGraph, labels: list[str], n: int | None, literal: bool, feed: bool = False) -> None:
+    tree, decoder, x = PrefixTree(graph, labels, n, literal), make_decoder(graph, seed=2, feed=feed), make_features(2)
     slot_logp = decoder.slot_log_probs(x, tree)
     for p, path in enumerate(tree.paths):
         slots = [e for e in tree.path_slots[p].tolist() if e < len(tree.slot_node)]
@@ -123,9 +123,20 @@ def test_the_packed_decoder_is_the_plain_one(literal):
 
 
 @settings(max_examples=60, deadline=None)
-@given(random_graphs(exclusive=False), st.booleans(), st.data())
-def test_the_packed_decoder_is_the_plain_one_on_random_graphs(graph, literal, data):
-    check_plain(graph, *some_labels(data, graph), literal)
+@given(random_graphs(exclusive=False), st.booleans(), st.booleans(), st.data())
+def test_the_packed_decoder_is_the_plain_one_on_random_graphs(graph, literal, feed, data):
+    check_plain(graph, *some_labels(data, graph), literal, feed)
+
+
+def test_features_that_are_fed_enter_at_every_step():
+    """Two samples with one f_0: without `feed` the decoder cannot tell them apart."""
+    graph, x = build(), make_features(2)
+    tree = PrefixTree(graph, graph.label_nodes("fine"))
+    for feed in (False, True):
+        decoder = make_decoder(graph, feed=feed)
+        torch.nn.init.zeros_(decoder.start.weight)
+        first, second = decoder.slot_log_probs(x, tree)
+        assert torch.equal(first, second) == (not feed)
 
 
 def test_gradients_are_those_of_the_plain_decoder():
@@ -212,8 +223,8 @@ def test_expected_reward_is_over_all_complete_paths():
     )
 
 
-def check_sequence(graph: LabelGraph, labels: list[str], n: int | None) -> None:
-    tree, decoder = PrefixTree(graph, labels, n), make_decoder(graph)
+def check_sequence(graph: LabelGraph, labels: list[str], n: int | None, feed: bool = False) -> None:
+    tree, decoder = PrefixTree(graph, labels, n), make_decoder(graph, feed=feed)
     x, path = make_features(len(tree.paths)), torch.arange(len(tree.paths))
     got = decoder.sequence_log_probs(x, tree, path, forced=torch.ones(len(tree.levels), dtype=torch.bool))
     expected = tree.answer_log_probs(decoder.slot_log_probs(x, tree)).gather(1, path[:, None])[:, 0]
@@ -225,9 +236,9 @@ def test_teacher_forced_sequence_is_the_trees_path():
 
 
 @settings(max_examples=60, deadline=None)
-@given(random_graphs(exclusive=False), st.data())
-def test_teacher_forced_sequence_on_random_graphs(graph, data):
-    check_sequence(graph, *some_labels(data, graph))
+@given(random_graphs(exclusive=False), st.booleans(), st.data())
+def test_teacher_forced_sequence_on_random_graphs(graph, feed, data):
+    check_sequence(graph, *some_labels(data, graph), feed)
 
 
 def test_free_running_sequence_feeds_the_models_own_answer():
@@ -292,7 +303,7 @@ def check_legal(tree: PrefixTree, path: torch.Tensor) -> None:
 @given(random_graphs(exclusive=False), st.sampled_from([0.0, 1.0, 300.0]), st.booleans(), st.integers(0, 99), st.data())
 def test_greedy_is_algorithm_2_and_legal(graph, scale, literal, seed, data):
     tree = PrefixTree(graph, *some_labels(data, graph), literal)
-    decoder, x = make_decoder(graph, seed), make_features(6)
+    decoder, x = make_decoder(graph, seed, feed=bool(seed % 2)), make_features(6)
     with torch.no_grad():
         decoder.score.weight *= scale
     path = greedy(tree, decoder.slot_log_probs(x, tree))
@@ -315,19 +326,20 @@ def test_greedy_compares_stop_with_go_on():
             assert tree.paths[path[0]][-1] == end == decoder.decode(x, tree)[-1]
 
 
-@pytest.mark.parametrize("case", ["nested", "critters, literal", "not exclusive"])
+@pytest.mark.parametrize("case", ["nested", "nested, fed", "critters, literal", "not exclusive"])
 def test_samples_follow_the_path_distribution(case):
-    graph = {"nested": nested, "critters, literal": lambda: load_graph("critters")}.get(case, build)()
-    labels, n, literal = graph.label_nodes(), {"nested": 4}.get(case), "literal" in case
+    graph = {"nested": nested, "critters": lambda: load_graph("critters")}.get(case.split(",")[0], build)()
+    labels, n, literal = graph.label_nodes(), 4 if "nested" in case else None, "literal" in case
     if case == "not exclusive":
         data = ten()
         data["groups"]["hair"]["exclusive"] = False
         graph = build(data)
-    tree, decoder, x = PrefixTree(graph, labels, n, literal), make_decoder(graph, seed=5), make_features(1)
+    decoder, x = make_decoder(graph, seed=5, feed="fed" in case), make_features(1)
+    tree = PrefixTree(graph, labels, n, literal)
     n_drawn = 40_000
     drawn = decoder.sample(x.expand(n_drawn, -1), tree, generator=torch.Generator().manual_seed(0))
     share = drawn.bincount(minlength=len(tree.paths)) / n_drawn
-    if case == "nested":
+    if "nested" in case:
         p = tree.path_log_probs(decoder.slot_log_probs(x, tree))[0].exp().masked_fill(~tree.complete, 0.0)
     else:  # legal answers of a state share what leads nowhere, or sums to another value than 1, in proportion
         p = played_distribution(tree, decoder.slot_log_probs(x, tree)[0])

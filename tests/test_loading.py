@@ -26,8 +26,9 @@ from labelaug_core.encoders import Augment, Identity, SmallCNN
 from labelaug_core.files.cache import cached_features
 from labelaug_core.files.images import ImageFiles
 from labelaug_core.files.loading import Loader
+from labelaug_core.files.tokens import MINILM, WordPieces
 from labelaug_core.label_aug import PathHead
-from labelaug_core.text_encoders import MINILM, BertEncoder, WordPieces
+from labelaug_core.text_encoders import BertEncoder
 from labelaug_core.training import Classifier, TrainingError, TrainingSettings, predict
 
 TESTS = Path(__file__).parent

@@ -412,6 +412,8 @@ def test_log_probs_are_a_distribution_over_the_fine_labels():
 def test_unknown_settings_are_refused_all_at_once():
     with pytest.raises(ValueError, match="objective must be one of .*, got 'alg1'; minibatch .*'max'; coin .*; coarse"):
         PathSettings(objective="alg1", minibatch="max", coin="toss", coarse="go")
+    with pytest.raises(ValueError, match="hidden must be .* got 0; n_p must be .* got 0; r_tf must be .* got 5.0"):
+        PathSettings(hidden=0, n_p=0, r_tf=5.0)
 
 
 def test_groups_that_do_not_compete_are_refused():

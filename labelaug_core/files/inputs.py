@@ -14,7 +14,7 @@ from labelaug_core.data import DataError, Rows, Texts, content_hash, listed
 from labelaug_core.encoders import Identity, Still, build_encoder
 from labelaug_core.files.cache import cached_features, progress
 from labelaug_core.files.images import ImageFiles, check_images
-from labelaug_core.text_encoders import MINILM, WordPieces, vocabulary, word_numbers
+from labelaug_core.files.tokens import MINILM, WordPieces, vocabulary, word_numbers
 
 SMALL_IMAGE, IMAGE, WIDTH = 32, 224, 16  # sides in pixels for small-cnn and for all others; width of small-cnn
 VOCABULARY = 20_000  # the LSTM numbers at most so many words
@@ -58,6 +58,7 @@ class Reader:
     bert: str = ""  # whose word pieces a text becomes
     words: list[str] | None = None  # an LSTM's vocabulary
     n_features: int | None = None  # columns of a feature array
+    size: list[int] | None = None  # of a sample, where it is an image or of a user's own form
 
     def samples(self, X, name: str = "X"):
         """The samples as a list of paths or texts, or as an array. Raises one DataError naming all that cannot be used.
@@ -67,6 +68,8 @@ class Reader:
         X = unwrapped(X)
         if isinstance(X, (str, Path)) or not hasattr(X, "__len__"):
             raise DataError(f"{name}: expected a list or an array, a sample an entry, got one {type(X).__name__}")
+        if hasattr(X, "toarray"):
+            raise DataError(f"{name}: a sparse matrix; give {name}.toarray()")
         if not len(X):
             raise DataError(f"{name}: no samples")
         numbers = isinstance(X, np.ndarray) and X.dtype.kind in "fiub"
@@ -80,9 +83,12 @@ class Reader:
 
     def array(self, X, name: str) -> np.ndarray:
         """Images uint8 [N, S, S, 3] or finite numbers [N, ...]. Raises DataError naming the rule and all wrong rows."""
+        if self.kind == "features" and any(isinstance(x, (str, Path)) for x in X):
+            known = "give one (photos: 'efficientnet-lite0'; texts: 'minilm')"
+            raise DataError(f"{name}: without an encoder it must be numbers [N, d], got texts or paths; {known}")
         try:
             array = np.asarray(X)
-            if array.dtype.kind in "Of" or self.kind == "features":
+            if array.dtype.kind in "Of" or self.kind == "features" and array.dtype.kind in "biu":
                 with np.errstate(over="ignore"):  # infinite then, and named below
                     array = array.astype(np.float32)
         except (ValueError, TypeError) as error:
@@ -99,10 +105,13 @@ class Reader:
             raise DataError(f"{name}: NaN or infinite values in row {listed(map(str, wrong))}; fill or remove them")
         if self.kind == "features" and self.n_features not in (None, array.shape[1]):
             raise DataError(f"X has {array.shape[1]} features, but LabelAug is expecting {self.n_features} features")
+        size = list(array.shape[1:])
+        if self.size not in (None, size):
+            raise DataError(f"{name}: samples of size {size}, but the model was trained on {self.size}")
         return array
 
     def learn(self, samples: list) -> None:
-        """Keep what new samples must agree with: the number of features, or the vocabulary of an LSTM.
+        """Keep what new samples must agree with: the number of features, the size, or the vocabulary of an LSTM.
 
         samples: those of the fine set and, if there is one, of the coarse set. Raises DataError if their sizes differ.
         """
@@ -112,6 +121,8 @@ class Reader:
             raise DataError(f"X, coarse X: samples must be of one size in both sets, got {sizes[0]} and {sizes[-1]}")
         if self.kind == "features":
             self.n_features = samples[0].shape[1]
+        elif self.kind != "texts":
+            self.size = sizes[0]
         if self.kind == "texts" and not self.bert:
             self.words = vocabulary([text for part in samples for text in part], VOCABULARY, self.tokens)
 

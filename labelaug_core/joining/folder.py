@@ -90,14 +90,22 @@ def label_sets(graph: LabelGraph) -> tuple[str, str]:
     return tuple(graph.labels)
 
 
+def both_given(settings: dict) -> dict:
+    """The places that are given, by part. Raises DataError naming the part without one, fine or coarse."""
+    given = {key: settings[key] for key in ("fine", "coarse", "test") if settings.get(key) not in (None, "")}
+    if missing := [key for key in ("fine", "coarse") if key not in given]:
+        raise DataError(f"folder: {listed(map(repr, missing))} is missing in the settings: the path of a dataset")
+    return given
+
+
 def graph_for(path: str | Path, settings: dict) -> LabelGraph:
     """The label graph of the reader's two datasets: the file at `path` if there is one, else a draft, written there.
 
     settings: as load takes them. Raises GraphError naming the file, its age and all classes of the data that it does
     not know: a file that was left by other datasets is not used for these.
     """
-    path = Path(os.path.expanduser(str(path)))
-    names = [class_names(settings[key], settings) for key in ("fine", "coarse")]
+    path, given = Path(os.path.expanduser(str(path))), both_given(settings)
+    names = [class_names(given[key], settings) for key in ("fine", "coarse")]
     if not path.exists():
         return draft_graph(*names, path)
     graph = load_graph(path)
@@ -143,9 +151,7 @@ def load(graph: LabelGraph, settings: dict) -> Task:
     """
     fine, coarse = label_sets(graph)
     labels, n_fine = joint_labels(graph, fine, coarse)
-    given = {key: settings[key] for key in ("fine", "coarse", "test") if settings.get(key) not in (None, "")}
-    if missing := [key for key in ("fine", "coarse") if key not in given]:
-        raise DataError(f"folder: {listed(map(repr, missing))} is missing in the settings: the path of a dataset")
+    given = both_given(settings)
     splits, hashed = {}, []
     for part, key, dataset in (("train", "fine", fine), ("coarse", "coarse", coarse), ("test", "test", fine)):
         if key in given:

@@ -146,11 +146,13 @@ def label_name(value: object) -> str:
 
 
 def text_of(value: object) -> str:
-    """The text of a sample, composed (NFC). Raises ValueError for a missing one, a list, an object."""
+    """The text of a sample, composed (NFC). Raises ValueError for a missing or empty one, a list, an object."""
     if value is None or isinstance(value, float) and not math.isfinite(value):
         raise ValueError("the text is missing (null or NaN); fill it or remove the row")
     if isinstance(value, list | tuple | dict):
         raise ValueError("the text is a list or an object; write it as one text")
+    if not str(value).strip():
+        raise ValueError("the text is empty; fill it or remove the row")
     return unicodedata.normalize("NFC", str(value))
 
 

@@ -206,9 +206,7 @@ def without_groups(task: Task, groups: list[str]) -> Task:
         rows = np.array([i for i, y in enumerate(coarse.y) if task.labels[y] in index], dtype=int)
         coarse = replace(coarse.take(rows), y=np.array([index[task.labels[y]] for y in coarse.y[rows]], dtype=int))
         coarse = coarse if len(rows) else None
-    graph = task.graph.without(*dropped)
-    names = {d: {c: v for c, v in nodes.items() if v not in dropped} for d, nodes in graph.labels.items()}
-    return replace(task, graph=replace(graph, labels=names), labels=labels, coarse=coarse)
+    return replace(task, graph=task.graph.without(*dropped), labels=labels, coarse=coarse)
 
 
 def word_tree(graph: LabelGraph) -> LabelGraph:

@@ -12,8 +12,8 @@ import numpy as np
 
 from companion.datasets import data_folder
 from labelaug_core.data import DataError, Split, Task, content_hash, joint_labels
+from labelaug_core.files.tokens import tokeniser
 from labelaug_core.graph import LabelGraph
-from labelaug_core.text_encoders import tokeniser
 
 SNAPSHOT = "arxiv-metadata-oai-snapshot.json"
 
@@ -137,7 +137,7 @@ def load(graph: LabelGraph, settings: dict) -> Task:
 
     settings: n_fine, n_coarse, n_test (papers of the snapshot in file order: fine, then coarse, then test);
     use_fine, use_coarse (for learning curves: only the first so many of those, all else staying as it is, the content
-    hash too); tokens, vocabulary or wordpieces (see text_encoders.tokeniser; without them inputs are Texts). The
+    hash too); tokens, vocabulary or wordpieces (see files.tokens.tokeniser; without them inputs are Texts). The
     vocabulary is that of the fine and the coarse texts, without their labels, for every arm of a comparison.
     y is bool: [N, n_fine] over the categories in train and test, [N, len(labels)] in coarse, where only the paper's
     archives are set. Raises DataError.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from labelaug_core.data import Split, Task, content_hash, joint_labels
+from labelaug_core.files.tokens import tokeniser
 from labelaug_core.graph import LabelGraph
-from labelaug_core.text_encoders import tokeniser
 
 STEMS = {
     "sky": "air blue high horizon wing dome dusk dawn",
