@@ -151,8 +151,8 @@ for v in graph.nodes:  # parents come first in the file, so one pass finds any c
 # > **Deviation from the paper.** Section 3.2.1 assumes that the label sets do not overlap, $Y_a
 # > \cap Y_b = \emptyset$; Section 4.1 then uses flowers of which 8 labels are in both. We allow
 # > both cases: a label is a *node*, and any number of datasets may put a class on it. A label may
-# > also be an **inner** node, as *cat* is here. The paper's own graph has inner labels, but its
-# > definitions do not mention them.
+# > also be an **inner** node, as *cat* is here. The paper allows several labels on one path (Section
+# > 3.2.2), but it does not say where such a path stops.
 #
 # The children of a node form **questions**: their competing groups. Below *cat* there are two, and
 # they are independent of each other. Notebook 02 is about this fact.
@@ -411,8 +411,8 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **How to read it.** Left: breeds that come in all colours. Their label alone determines almost no
-# answer. Right: breeds whose label determines every answer (a plain bar). From these the network can
+# **How to read it.** Left: breeds that come in many kinds. Their label determines about half of the
+# answers or fewer. Right: breeds whose label determines every answer (a plain bar). From these the network can
 # learn what an attribute looks like, and it can use that for the breeds on the left.
 #
 # The ablation of the paper's Section 4.5 makes graphs smaller, by 36 % and by 63 % of the augmented

@@ -174,6 +174,8 @@ assert torch.allclose(mine, decoder.step(node, f), atol=1e-12)
 # > (-1, 1), and take the **vector of the root** as $\langle START \rangle$: every path starts there.
 # > Algorithms 1 (part 2) and 2 call $g_{dec}(G, f, t)$ *without* the state $f_{i-1}$. Taken
 # > literally, the decoder would not know the path so far. We pass the state on, as Eq. 1 does.
+# > They also give the features $f$ to $g_{dec}$ at every step, and Eq. 1 does not. Here $f$ enters through
+# > $f_0$ alone; with `feed=True` a linear layer of it is added to each $e_t$, too (measured in notebook 23).
 
 # %% tags=["nbval-check-output"]
 f0 = torch.tanh(decoder.start(x))  # [H]

@@ -622,13 +622,13 @@ for trial in range(20):
 # > | the paper | here | why |
 # > |---|---|---|
 # > | the loss uses $t_i$ before it is set | the ground-truth $v_i$ | else the target is the previous step's token |
-# > | $r(t_{n-1})$, the reward of one token | $r(\hat P)$, Eq. 3 | that token would be padding or $\langle eop \rangle$ |
+# > | $r(t_{n-1})$, the reward of one token | $r(\hat P)$, Eq. 3 | in a path that is shorter than $n$, that token is padding or $\langle eop \rangle$ |
 # > | no baseline | $b$, a running mean of rewards | Eq. 5 and section 7 |
 # > | $\alpha$ only if some sample is uncertain | $\alpha$ always | else the weight of $L_d$ depends on the batch |
 # > | part 2 calls $g_{dec}(G, f, t_{j-1})$ without $f_{j-1}$ | the state is passed on | Eq. 1 |
 # > | sample $t_j \sim p_j$ from blocks that sum to $n_v$ | first the question, then the answer | notebook 02 |
 # > | Eq. 4: surrogate = expectation; Eq. 5: no log, no sign | Williams (1992) | sections 5 and 6 |
-# > | a second forward pass of the encoder for $x^{pg}$ | features computed once | the second pass gives the same numbers |
+# > | a second forward pass of the encoder for $x^{pg}$ | features computed once | without dropout and flips the second pass gives the same numbers |
 #
 # ## 12 One step of Algorithm 1, with every number
 #
@@ -838,6 +838,6 @@ print("answers with a gradient:", ", ".join(sorted(touched)))
 #
 # No. $\log p(\hat P) = \sum_t \log p(v_{t+1} \mid v_t, f_t)$, and an early answer (dog instead of
 # cat) decides the reward as much as the last one. With the last step only, $L_{nd}$ would never train
-# the steps before it. Algorithm 1 suggests this if its $r(t_{n-1})$ is taken literally.
+# the steps before it. Algorithm 1 sums $\log p$ over all steps, too. Only its reward looks at one token.
 #
 # </details>

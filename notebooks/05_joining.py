@@ -56,8 +56,8 @@ _ = torch.manual_seed(seed)
 # %% [markdown]
 # We need five words (the [glossary](glossary.md) has more). The **fine** dataset has the labels that a test
 # asks for. The **coarse** dataset has labels that say less. The two together are the **fusion**, in the paper's
-# word. An **arm** is one way of training that we compare with others. The **control** is the arm that sees
-# as many pictures in a step as the join, all of them fine. (In section 5 it is FFN, in section 6 label-aug.)
+# word. An **arm** is one way of training that we compare with others. The **control** here is the arm that
+# sees as many pictures in a step as the join, all of them fine. (In section 5 it is FFN, in section 6 label-aug.)
 #
 # Here is the little graph again, now with three coarse datasets to choose from. Their labels are the species,
 # the hair and the coat pattern. The hair and the coats were augmented nodes in notebook 01. A node becomes a

@@ -182,8 +182,8 @@ for name, g in (("flat, summed", trained(flat, tabby, True)), ("pseudo label", t
 # guess**. If the guess is right, the model becomes more confident. If it is wrong, the coarse label does not
 # correct it, unless it contradicts the guess.
 #
-# > **Deviation from the paper.** The paper does not say how the pseudo labels enter the training. We take
-# > them as a second batch in each step, so this baseline sees as many pictures as joining does.
+# > **Deviation from the paper.** The paper makes one dataset of the fine samples and the guesses. We take the
+# > guesses as a second batch in each step, so this baseline sees as many pictures as joining does.
 #
 # ## 4 Label Set
 #
@@ -442,8 +442,8 @@ plt.show()
 #
 # ## Exercises
 #
-# **1.** What is the likelihood of *cat* in each model, for our scores? Which of them learn something from a
-# picture of a *cat*? Answer first.
+# **1.** What is the likelihood of *cat* in label-aug, in the flat softmax and in HEX, for our scores? Which of
+# them learn something from a picture of a *cat*? Answer first.
 
 # %% tags=["solution", "hide-cell", "nbval-check-output"] jupyter={"source_hidden": true, "outputs_hidden": true}
 cat = torch.tensor([labels.index("cat")])

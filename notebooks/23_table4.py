@@ -50,6 +50,7 @@ write_table(frame, profile, table=4)
 # | `r_tf=0.5` | half of the batches are not teacher-forced: the decoder reads its own most probable answers | `PathHead` |
 # | `beta` | the weight of $L_{nd}$ (REINFORCE) beside $L_d$ (teacher forcing), $\alpha = 1$ | `PathHead` |
 # | `coarse=reward` | a coarse image rewards every path through its node; for the question likelihood on pets this is the same, because *cat* or *dog* is the first answer | `PathHead` |
+# | `feed=true` | the features enter the GRU at every step, as Algorithms 1 and 2 are written, and not by $f_0$ alone, as in Eq. 1 | `decoder`, notebook 03 |
 # | `literal=true` | the paper's block rule as it is written | notebook 02 |
 # | *exact*, *greedy* | the most probable label over all its paths, or Algorithm 2; the same trained models | `decoder` |
 

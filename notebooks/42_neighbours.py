@@ -111,9 +111,9 @@ display(Markdown(" ".join(notes)), Markdown(folded("all rows", beyond.markdown(r
 #
 # <details><summary>Expected answer</summary>
 #
-# label-aug, HEX and Label Set have a score for the coat, so they learn what it looks like. The flat softmax learns only that
-# the breed is one of those below the label, and Pseudo Labels use the label as a filter. FFN cannot use these images.
-# WordTree and hierarchicalsoftmax have one parent for each node, so a breed that comes in several coats has no place in
-# their trees.
+# label-aug (both decoders), HEX and Label Set have a score for the coat, so they learn what it looks like. The flat softmax
+# learns only that the breed is one of those below the label, and Pseudo Labels use the label as a filter. FFN cannot use
+# these images. WordTree and hierarchicalsoftmax have one parent for each node, so a breed that comes in several coats has no
+# place in their trees. hiclass would need a copy of the breed below each of its coats.
 #
 # </details>

@@ -58,9 +58,9 @@ for name, part in rows.groupby("group", sort=False):
     lines = []
     for data, at in beyond.compared(part).groupby("data", sort=False):
         ours = [r for r in at.itertuples() if r.method in ("label-aug-question", "label-aug-direct", "agreement")]
-        lines.append(f"For *{data}*, {beyond.says(beyond.one(at, method='flat-marginal'))}. " + " ".join(
+        lines.append(f"- *{data}*: {beyond.says(beyond.one(at, method='flat-marginal'))}. " + " ".join(
             f"{beyond.says(r)}, and {beyond.gain(r, 'flat')} against the flat softmax." for r in ours))  # fmt: skip
-    display(Markdown(f"**{name}**, against FFN on the fine images. {' '.join(lines)}"))
+    display(Markdown("\n".join([f"**{name}**, against FFN on the fine images:\n", *lines])))
 
 # %%
 for name, part in beyond.compared(rows).groupby("group", sort=False):

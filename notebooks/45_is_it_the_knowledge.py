@@ -18,8 +18,8 @@
 #
 # One model (the question likelihood) is trained on the true graph and on controls:
 #
-# - **attributes shuffled**: each breed has the attributes of another breed. The graph has the same shape, but its
-#   knowledge is wrong.
+# - **attributes shuffled**: the breeds exchange their attributes at random (a few keep theirs). The graph has the same
+#   shape, but its knowledge is wrong.
 # - **attributes unknown**: each breed may have any answer to each question. The graph says nothing about attributes.
 # - **random tree**: the attributes are replaced by made-up answers, to which the labels are assigned at random.
 # - **no attributes**: the path has only the coarse label, then the fine one (WordTree).
@@ -71,13 +71,17 @@ for name, part in beyond.compared(rows).groupby("group", sort=False):
 display(Markdown(" ".join(notes)), Markdown(folded("all rows", beyond.markdown(rows, "the true graph", "graph"))))
 
 # %% [markdown]
-# **How to read it.** The attributes of the coarse images are the true ones in every row. Only the graph that connects
-# them with the breeds changes. So two controls answer two questions. *Attributes shuffled*: does wrong knowledge
-# harm? It contradicts the coarse labels, so if it is worse, this does not show that true knowledge helps. *Attributes
-# unknown*: does true knowledge help? If this control is worse than the true graph, it does. If no difference is
-# shown, the gain can come from the coarse images without the knowledge. *No difference shown* does not mean *equal*:
-# the interval shows how large a difference could have been missed. If a control is *better*, the model does better
-# without this part of the graph.
+# **How to read it.** With *100 % of the fine images* there are no coarse labels. There the question is whether the graph
+# itself changes the accuracy. In the other rows the coarse labels are true attributes, and only the graph that connects
+# them with the labels changes.
+#
+# - *Attributes shuffled*, *random tree*: does wrong knowledge harm? If such a control is worse, this does not show that
+#   true knowledge helps.
+# - *Attributes unknown*, *no attributes*: does true knowledge help? If such a control is worse than the true graph, it
+#   does. If no difference is shown, a gain by joining can come from the coarse images without the knowledge.
+# - If a control is *better*, the model does better without this part of the graph.
+#
+# *No difference shown* does not mean *equal*: the interval shows how large a difference could have been missed.
 #
 # **Exercise.** Suppose that *attributes shuffled* is worse than the true graph, and *attributes unknown* is as good as the true
 # graph. What helped, and what did not?

@@ -249,7 +249,8 @@ if miniature and drafted:
 # [Your own data](your_data.md) lists what people bring and what happens with it.
 #
 # Now read the report again. `paths` counts the ways from the root to a label, `deterministic` those that are right for
-# every picture of it. The paths through an open list are not: those are learned by trial (notebook 04).
+# every picture of it. The paths through an open list are not: the label does not say which of them is right, and the
+# model sums over them (the paper's Algorithm 1 samples them, notebook 04).
 
 # %%
 graph = load_graph(graph_path)
