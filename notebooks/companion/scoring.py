@@ -41,7 +41,7 @@ HEADS = {  # one label a sample: (graph, labels, n_fine, d, ...) -> a head
 SUMMED_HEADS = ("flat-marginal", "hex", "agreement")  # these give a coarse label what lies below it, summed
 PATH_HEADS = ("path", "agreement", "estimator")  # these take PathSettings
 HEADS_FOR_SEVERAL = {"ffn": FlatHead, "label-set": SetHead, "path": PathsHead, "direct": DirectPathsHead}
-OF_ONE_HEAD = {"hidden": "path", "share": "direct"}  # an option of a cell, and the head that has it
+OF_ONE_HEAD = {"hidden": "path", "feed": "path", "share": "direct"}  # an option of a cell, and the head that has it
 
 MakeHead = Callable[[int], nn.Module]  # from the width of the trunk to a head
 

@@ -109,8 +109,8 @@ class OpenDecoder(PathDecoder):
     answers compete, it makes no difference, so PathHead keeps the usual one.
     """
 
-    def __init__(self, graph: LabelGraph, d: int, hidden: int = 256):
-        super().__init__(graph, d, hidden)
+    def __init__(self, graph: LabelGraph, d: int, hidden: int = 256, feed: bool = False):
+        super().__init__(graph, d, hidden, feed)
         self.embedding.weight.data.mul_(0.1)
 
     def first_state(self, features: Tensor) -> Tensor:
@@ -149,11 +149,18 @@ class PathsHead(nn.Module):
     """
 
     def __init__(
-        self, graph: LabelGraph, labels: list[str], n_fine: int, d: int, hidden: int = 256, coarse: str = "path"
+        self,
+        graph: LabelGraph,
+        labels: list[str],
+        n_fine: int,
+        d: int,
+        hidden: int = 256,
+        coarse: str = "path",
+        feed: bool = False,
     ):
         super().__init__()
         self.coarse, self.n_fine = known("label-aug", coarse, "path", "noisy-or"), n_fine
-        self.decoder = OpenDecoder(graph, d, hidden)
+        self.decoder = OpenDecoder(graph, d, hidden, feed)
         self.tree, implies = tree_of_sets(graph, labels, n_fine)
         self.register_buffer("implies", implies, False)
         self.register_buffer("asked", implies[n_fine:].any(0), False)  # of a coarse sample

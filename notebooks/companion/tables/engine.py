@@ -169,7 +169,7 @@ class Reader:
         known = [c for c in cells if isinstance(self(c), Scores)]
         return max(known, key=lambda c: self(c).validation, default=None)
 
-    def alone(self, cell: dict, method: str) -> dict | None:
+    def alone(self, cell: dict, method: str, option: str = "") -> dict | None:
         """A method on the fine part of a cell's data alone, at the compute that is better on validation data.
 
         That is a dataset without `join` and with the same settings of the fine part (as few samples, the same labels).
@@ -177,7 +177,7 @@ class Reader:
         datasets = load_profile(self.profile)["groups"][cell["group"]]["datasets"]
         fine = {d: {k: v for k, v in (s or {}).items() if k not in NOT_OF_THE_FINE_PART} for d, s in datasets.items()}
         same = [d for d in datasets if fine[d] == fine.get(cell["dataset"]) and not self.joined(cell | {"dataset": d})]
-        return self.best([cell | {"dataset": d, "method": method, "option": ""} for d in same])
+        return self.best([cell | {"dataset": d, "method": method, "option": option} for d in same])
 
     def joined(self, cell: dict) -> bool:
         """Has the cell's dataset a coarse part?"""
@@ -220,7 +220,8 @@ def results_table(
         if role != "reference" and reference is not None and isinstance(other := read(reference), Scores):
             row |= compared(scores, other)
         if table != 4 and read.joined(cell):
-            alone = read.alone(cell, "ffn" if cell["method"] == "pseudo-labels" else cell["method"])
+            method = "ffn" if cell["method"] == "pseudo-labels" else cell["method"]
+            alone = read.alone(cell, method, cell["option"]) or read.alone(cell, method)
             if alone and (both := shared_values(scores, read(alone))):
                 row |= estimate("joining", paired(*both))
         rows.append(row)
