@@ -23,7 +23,7 @@
 
 # %% tags=["parameters"]
 profile = "toy"  # toy, cpu
-group = "critters"  # of the noise measurement; with profile cpu: pet
+group = ""  # of the noise measurement; empty: critters, or with profile cpu pet
 draws = 100  # gradients a row of the noise table
 
 # %%
@@ -42,6 +42,7 @@ from labelaug_core.training import to_tensor
 
 profiles.check_parameters(globals(), ["profile", "group", "draws"])
 torch.set_num_threads(1)
+group = group or ("critters" if profile == "toy" else "pet")
 rows, notes = beyond.question(profile, "estimators")
 
 # %% [markdown]

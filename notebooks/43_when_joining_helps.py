@@ -48,8 +48,9 @@ rows["fewer"] = rows["dataset"].str.startswith(("fine", "fusion-share"))  # fewe
 # ## The answer
 #
 # At the right end every image has its fine label, and there is no coarse image. There the difference comes from the
-# label graph alone. Without coarse images the flat softmax is FFN, so it has no point there. The gain can be largest
-# between the two ends: with very few fine labels all models may be poor, and with all of them nothing is left to add.
+# label graph alone. Without coarse images the flat softmax and Pseudo Labels are FFN, so they have no point there. HEX was
+# not run there. The gain can be largest between the two ends: with very few fine labels all models may be poor, and with
+# all of them nothing is left to add.
 
 # %%
 groups = rows.query("fewer").groupby("group", sort=False)

@@ -147,7 +147,7 @@ def draw_curves(
     lines = sorted(known.groupby(keys), key=lambda k: (order.index(k[0][0]), k[0][1:]))
     for i, (key, part) in enumerate(lines):
         part = part.sort_values(x)
-        at = part[x].map(places) + (0.02 if y == "mean" else 0.05) * (i - (len(lines) - 1) / 2)
+        at = part[x].map(places) + (0.02 if y == "mean" else 0.04) * (i - (len(lines) - 1) / 2)
         error = [part[y] - part[ends[0]], part[ends[1]] - part[y]]
         twin = key[1:] == (True,)
         style = {"color": colour(key[0]), "ls": "--" if twin else "-", "label": None if twin else METHODS[key[0]].title}
