@@ -50,7 +50,7 @@ def test_a_join_never_seen_before_from_the_instructions_alone(mine, capsys):
     first = run_notebook(**mine)  # step 1: it drafts the graph where the reader stands, and goes on to the end
     draft = Path("label_graph.yaml")
     assert "unplaced (1): moss" in capsys.readouterr().out
-    assert len(first["table"]) == 4 and first["miniature"] is False and first["encoder"] == "efficientnet-lite0"
+    assert len(first["table"]) == 5 and first["miniature"] is False and first["encoder"] == "efficientnet-lite0"
 
     text = draft.read_text()  # step 2: the reader's editor
     start, end = text.index("  unplaced class:"), text.index("labels:   #")
@@ -77,7 +77,7 @@ def test_texts_and_a_test_set_of_the_reader(mine, capsys):
     columns = {"text_column": "message", "label_column": "topic", "new_sample": "lost, and found"}
     found = run_notebook(fine_data="fine.csv", coarse_data="coarse.csv", test_data="test.csv", **columns)
     assert found["encoder"] == "minilm" and found["task"].sizes == {"train": "24", "coarse": "24", "test": "12"}
-    assert len(found["table"]) == 4 and "reference" in set(found["table"]["difference"])
+    assert len(found["table"]) == 5 and "reference" in set(found["table"]["difference"])
     assert "most probable: " in capsys.readouterr().out
 
 

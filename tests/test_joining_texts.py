@@ -66,7 +66,6 @@ CASES = {
         "line 3: the label is 'nan'.*line 4: the label is 'NULL'",
     ),
     "no text": ("t.jsonl", jsonl("x", "y", texts=[None, float("nan")]), "lines 1, 2: the text is missing"),
-    "an empty text": ("t.csv", b"text,label\nhello,x\n,x\n  ,y\n", "lines 3, 4: the text is empty; fill it"),
     "texts that are lists": ("t.jsonl", jsonl("x", texts=[["a"]]), "line 1: the text is a list"),
     "true among numbers": ("t.jsonl", jsonl(1, "1", 1.0, True), "line 4: the label is true or false.*numbers"),
     "Latin-1": ("t.csv", "text,label\na,x\nCafé,y\n".encode("latin-1"), "line 3: .*0xe9.*Latin-1.*'é'.*iconv"),

@@ -146,13 +146,11 @@ def label_name(value: object) -> str:
 
 
 def text_of(value: object) -> str:
-    """The text of a sample, composed (NFC). Raises ValueError for a missing or empty one, a list, an object."""
+    """The text of a sample, composed (NFC). Raises ValueError for a missing one, a list, an object."""
     if value is None or isinstance(value, float) and not math.isfinite(value):
         raise ValueError("the text is missing (null or NaN); fill it or remove the row")
     if isinstance(value, list | tuple | dict):
         raise ValueError("the text is a list or an object; write it as one text")
-    if not str(value).strip():
-        raise ValueError("the text is empty; fill it or remove the row")
     return unicodedata.normalize("NFC", str(value))
 
 
@@ -160,7 +158,8 @@ def read_texts(path: Path, text: str = "text", label: str = "label") -> tuple[li
     """Texts and class names (the columns `text`, `label`) of a .csv, .tsv or .jsonl file or a saved dataset.
 
     Raises one DataError that names the file and all rows that cannot be used, by the reason: ragged, a column missing,
-    no text, no label (see label_name), true or false among numbers; or that says which encoding the file has.
+    no text (null; an empty one is a text), no label (see label_name), true or false among numbers; or that says which
+    encoding the file has.
     """
     reader = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows}.get(path.suffix.lower(), saved_rows)
     faults = Faults(path.name, "row" if reader is saved_rows else "line")
