@@ -55,9 +55,10 @@ for name, part in rows.groupby("group", sort=False):
 
 # %% [markdown]
 # **On photographs.** With right answers the models that sum over fine labels gain most: the flat softmax, the direct
-# scores, HEX. With wrong answers the order on pets is the reverse: the flat softmax loses most, and the question
-# likelihood alone is above FFN. On CIFAR-100 all path decoders but *questions agree* are then above the flat softmax. A
-# model that learns more from each answer also learns more from a wrong one.
+# scores, HEX. Wrong answers take most from these. On pets the order is then the reverse: the flat softmax loses most, and
+# the question likelihood alone is above FFN. On CIFAR-100 the question likelihood and the direct scores are then above the
+# flat softmax. On flowers the answers say so much that all models stay far above FFN, and the question likelihood stays
+# below the flat softmax. A model that learns more from each answer also learns more from a wrong one.
 
 # %%
 for name, part in rows.groupby("group", sort=False):
