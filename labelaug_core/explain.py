@@ -61,13 +61,13 @@ class Explanation:
 def explain(model: Classifier, x: Tensor, through: str | None = None) -> list[Explanation]:
     """The path that the model decodes for every sample of a batch [B, ...], with its numbers.
 
-    model.head: a PathHead, which decodes by Algorithm 2, or one with its fine_tree, slot_log_probs and predictions.
+    model.head: a PathHead, which decodes by Algorithm 2, or another head with `fine_tree` and `explained`.
     through: a competing group. The path is then the most probable one through this question to the label that is
     decoded; where the label cannot be reached through it, the decoded path.
     """
     model.eval()
     head, tree, features = model.head, model.head.fine_tree, model.features(x)
-    slot_logp, found = head.slot_log_probs(features), head.predictions(features)
+    slot_logp, found = head.explained(features)
     own, path_logp, label_p = found["path"], found["path_log_probs"], found["log_probs"].exp()
     paths = own if through is None else best_through(tree, path_logp, tree.path_label[own], through, own)
     slot_p, path_p = slot_logp.exp().cpu(), path_logp.exp().cpu()

@@ -40,8 +40,9 @@ def load_graph(source: str | Path) -> LabelGraph:
     path = Path(source).expanduser() if is_file else GRAPHS / f"{source}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in GRAPHS.glob("*.yaml")))
-        name = f"{source!r:.60}: neither the path of a .yaml file nor a known name"
-        raise GraphError(f"{f'{path}: no such file' if is_file else name}; known graphs: {known}")
+        unknown = f"{source!r:.60}: neither the path of a .yaml file nor a known name"
+        what = f"{path}: no such file" if is_file else unknown
+        raise GraphError(f"{what}; known graphs: {known}")
     try:
         text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8"))  # macOS writes names decomposed
         _check_form(text)

@@ -87,9 +87,13 @@ class PathHead(nn.Module):
         log_probs [B, n_fine]: exact log p(label | x); path [B]: Algorithm 2's path, an index into fine_tree.paths;
         greedy [B]: the label that it ends at; path_log_probs [B, P]: log p(P | x) of every path.
         """
+        return self.explained(features)[1]
+
+    def explained(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `explain` asks for, from one pass: log p of every slot of the fine tree [B, E], and the predictions."""
         slot_logp = self.slot_log_probs(features)
         path = greedy(self.fine_tree, slot_logp)
-        return {
+        return slot_logp, {
             "log_probs": self.fine_tree.label_log_probs(slot_logp),
             "greedy": self.fine_tree.path_label[path],
             "path": path,

@@ -17,7 +17,7 @@ from labelaug_core.data import DataError, Split, Task, class_indices, joint_labe
 from labelaug_core.encoders import Identity
 from labelaug_core.explain import Explanation, explain
 from labelaug_core.files import saved
-from labelaug_core.files.checks import WHOLE, check_values, is_whole, optional
+from labelaug_core.files.checks import check_values, optional, whole
 from labelaug_core.files.inputs import class_texts, encoder_of, features_of, in_memory, is_frozen, reader_of
 from labelaug_core.graph import GraphError, LabelGraph
 from labelaug_core.label_aug import PathHead, PathSettings
@@ -199,9 +199,9 @@ class LabelAug(ClassifierMixin, BaseEstimator):
         """What was given, by a word for messages. Raises ValueError naming all wrong parameters; GraphError."""
         check_values(self, {
             "graph": ("a LabelGraph (see load_graph)", lambda v: isinstance(v, LabelGraph)),
-            "seed": ("a whole number from 0 on", lambda v: is_whole(v, 0)),
-            "image_size": optional(WHOLE),
-            "tokens": ("a whole number from 2 on", lambda v: is_whole(v, 2)),
+            "seed": whole(0),
+            "image_size": optional(whole(1)),
+            "tokens": whole(2),
             "training": optional(("TrainingSettings", lambda v: isinstance(v, TrainingSettings))),
             "head": optional(("PathSettings", lambda v: isinstance(v, PathSettings))),
         })  # fmt: skip

@@ -94,8 +94,8 @@ def test_the_steps_of_direct_scores_are_conditional_probabilities(graph):
     labels, n_fine = fine_and_coarse(graph)
     head, x = DirectHead(graph, labels, n_fine, 3).double(), inputs()
     torch.nn.init.normal_(head.score.weight)
-    tree, p = head.fine_tree, head.predictions(x)["path_log_probs"].exp()
-    logp = head.slot_log_probs(x)
+    tree, (logp, found) = head.fine_tree, head.explained(x)
+    p = found["path_log_probs"].exp()
     for e, prefix in enumerate(tree.prefixes):
 
         def reached(start):

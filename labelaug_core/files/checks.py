@@ -9,17 +9,18 @@ from numbers import Integral, Real
 Rule = tuple[str, Callable[[object], bool]]  # what a value must be, and whether it is that
 
 
-def is_whole(value, least: int) -> bool:
-    """A whole number from `least` on?"""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
-
-
 def is_number(value, least: float = 0.0, most: float = math.inf) -> bool:
     """A finite number from `least` to `most`?"""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and least <= value <= most
 
 
-WHOLE = ("a whole number from 1 on", lambda v: is_whole(v, 1))
+def whole(least: int) -> Rule:
+    """A whole number from `least` on."""
+    text = f"a whole number from {least} on"
+    return text, lambda v: isinstance(v, Integral) and not isinstance(v, bool) and v >= least
+
+
+WHOLE = whole(1)
 NOT_NEGATIVE = ("a number from 0 on", is_number)
 SHARE = ("a number from 0 to 1", lambda v: is_number(v, 0, 1))
 
@@ -38,7 +39,7 @@ TRAINING = {
     "dropout": SHARE,
     "crop": ("a number above 0, at most 1", lambda v: is_number(v, 0, 1) and v > 0),
     "mixed_precision": ("'no' or 'bf16'", lambda v: v in ("no", "bf16")),
-    "workers": optional(("a whole number from 0 on", lambda v: is_whole(v, 0))),
+    "workers": optional(whole(0)),
 }
 
 

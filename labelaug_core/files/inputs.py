@@ -79,13 +79,13 @@ class Reader:
             paths = [Path(p).expanduser() for p in text_list(X, name, (str, Path), "the path of an image")]
             check_images(paths)
             return paths
+        if self.kind == "features" and not numbers and any(isinstance(x, (str, Path)) for x in X):
+            known = "give one (photos: 'efficientnet-lite0'; texts: 'minilm')"
+            raise DataError(f"{name}: without an encoder it must be numbers [N, d], got texts or paths; {known}")
         return self.array(X, name)
 
     def array(self, X, name: str) -> np.ndarray:
         """Images uint8 [N, S, S, 3] or finite numbers [N, ...]. Raises DataError naming the rule and all wrong rows."""
-        if self.kind == "features" and any(isinstance(x, (str, Path)) for x in X):
-            known = "give one (photos: 'efficientnet-lite0'; texts: 'minilm')"
-            raise DataError(f"{name}: without an encoder it must be numbers [N, d], got texts or paths; {known}")
         try:
             array = np.asarray(X)
             if array.dtype.kind in "Of" or self.kind == "features" and array.dtype.kind in "biu":

@@ -69,19 +69,17 @@ class DirectHead(nn.Module):
         labels = block_logsumexp(logp, self.fine_tree.path_label, len(self.fine_tree.labels))
         return {"log_probs": labels, "path_log_probs": logp, "path": logp.argmax(1)}
 
-    def slot_log_probs(self, features: Tensor) -> Tensor:
-        """log p of every step of the fine tree given the steps before it and its question, which `explain` shows.
-
-        Features [B, d] -> [B, E], as those of a path decoder. The questions of a state are not equally likely here.
-        """
-        tree = self.fine_tree
-        logp, slots = self.path_log_probs(features, tree), tree.path_slots  # [B, P], [P, T]
+    def explained(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `explain` asks for: log p of every step [B, E] given the steps before it and its question, as a path
+        decoder has it, and the predictions. The questions of a state are not equally likely here."""
+        tree, found = self.fine_tree, self.predictions(features)
+        logp, slots = found["path_log_probs"], tree.path_slots  # [B, P], [P, T]
         by_slot = logp.repeat_interleave(slots.shape[1], 1)  # [B, P T]
         reach = block_logsumexp(by_slot, slots.flatten(), len(tree.slot_node) + 1)[:, :-1]  # the last pads
         stops, n = tree.slot_node == len(tree.graph.index), len(tree.state_node)
         on = block_logsumexp(reach.masked_fill(stops, -torch.inf), tree.slot_state, n)[:, tree.slot_state]
         at = block_logsumexp(reach, tree.slot_state, n)[:, tree.slot_state]  # log p that a path comes by here
-        return torch.where(stops, reach - at, block_log_softmax(reach, tree.slot_block) + on - at)
+        return torch.where(stops, reach - at, block_log_softmax(reach, tree.slot_block) + on - at), found
 
 
 class DirectPathsHead(nn.Module):

@@ -77,7 +77,7 @@ def rows_of(profile: str, name: str, cells: list[dict]) -> pd.DataFrame:
         flat = results_table(profile, cells=cells, against=lambda cell: cell | {"method": RIVAL})
         frame[FLAT] = flat[["delta", "delta_ci_low", "delta_ci_high", "p_holm"]]
     frame["data"] = [data_name(profile, cell["group"], cell["dataset"]) for cell in cells]
-    shown = frame["option"].str.replace(r"coarse_weight=[\d.]+,?", "", regex=True)  # what all rows have
+    shown = [profiles.without(option, "coarse_weight") for option in frame["option"]]  # what all rows have
     frame["name"] = [unescape(title(r)) for r in frame.assign(option=shown).itertuples()]
     return frame.dropna(axis=1, how="all")
 
