@@ -96,9 +96,9 @@ plt.show()
 #
 # `LabelAug` has the methods of a scikit-learn classifier: `fit`, `predict`, `score`. Its small network
 # computes features. Its decoder predicts a path through the graph, and each question on the path has its own
-# softmax. It is trained by the *question likelihood*, which samples nothing; the paper's Algorithm 1 is an option (notebook 04). `FFN` is the ordinary
-# classifier: the same network, and one softmax over the breeds. `same compute`
-# gives it as many images a step as the join has. Without this control, a gain from more computing would look
+# softmax. It is trained by the *question likelihood*, which samples nothing; the paper's Algorithm 1 is an
+# option (notebook 04). `FFN` is the ordinary classifier: the same network, and one softmax over the breeds.
+# `same compute` gives it as many images a step as the join has. Without this control, a gain from more computing would look
 # like a gain from joining.
 
 # %%

@@ -20,8 +20,8 @@
 # Methods can only be compared after the same tuning effort. FFN, Label Set, label-aug (Algorithm 1) and the direct decoder
 # were tuned on the same list of values. Every other method takes the value of the method that it resembles; the profile
 # says which. Where the last stage of the encoder is trained, its rate was tuned for FFN and the question likelihood
-# (photographs) or label-aug (texts). The seeds are not those of the tables. One rule chooses: the lowest mean **validation loss**, $-\log p(\text{true label})$. No test image
-# was used for the choice.
+# (photographs) or label-aug (texts). The seeds are not those of the tables. One rule chooses: the lowest mean
+# **validation loss**, $-\log p(\text{true label})$. No test image was used for the choice.
 #
 # Why not the best validation accuracy? Compare its standard error, printed below, with the differences between
 # settings. A choice by differences that are smaller than the standard error is chance. The loss uses the probability
@@ -117,8 +117,8 @@ for group in table["group"].unique():
 # Each arm has the learning rate that the validation loss chose above. The scores are those of the same **validation**
 # images, so both are a little too high. No test image was used.
 #
-# The fine-tuned arm had more trials than its records show; these trials left no record. First its batch norm took its statistics from the batch. Encoder
-# rates of 0.0003 and 0.001 (seed 100) and 0.00003 (seed 99) then gave much lower accuracies than the frozen arm. So the batch
+# The fine-tuned arm had more trials than its records show; these trials left no record. First its batch norm took its
+# statistics from the batch. Encoder rates of 0.0003 and 0.001 (seed 100) and 0.00003 (seed 99) then gave much lower accuracies than the frozen arm. So the batch
 # norm of a pretrained encoder now keeps its statistics. With them kept, 0.00003, 0.0001 and 0.0003 were tried with seed 99.
 # At 0.0001 the accuracy was still lower than that of the frozen arm. After that the two rates above were recorded. All seeds
 # draw from the same 20 photographs of each breed. The gain is that of the whole recipe. How much of it comes from the crops,
